@@ -1,0 +1,94 @@
+"""The few things that several processes must agree on; with one process each is the identity."""
+
+import os
+from collections.abc import Iterable
+
+import torch
+import torch.distributed as dist
+
+
+def world() -> int:
+    """How many processes train together."""
+    return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
+
+
+def rank() -> int:
+    """This process's number among them, from 0."""
+    return dist.get_rank() if world() > 1 else 0
+
+
+class _Gather(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x):
+        parts = [torch.empty_like(x) for _ in range(world())]
+        dist.all_gather(parts, x.contiguous())
+        return torch.cat(parts)
+
+    @staticmethod
+    def backward(ctx, gradient):  # every process's loss pulls on every process's rows
+        gradient = gradient.contiguous()
+        dist.all_reduce(gradient)
+        return gradient.chunk(world())[rank()]
+
+
+def gather(x: torch.Tensor) -> torch.Tensor:
+    """x [B, ...] of this process -> [world * B, ...] of all, in image order; differentiable.
+
+    The loss of a process is a mean over its share, and gradients are averaged over processes afterwards, so
+    the backward pass sums what all processes ask of a row.
+    """
+    return _Gather.apply(x) if world() > 1 else x
+
+
+class _Sum(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x):
+        x = x.clone()
+        dist.all_reduce(x)
+        return x
+
+    @staticmethod
+    def backward(ctx, gradient):
+        gradient = gradient.clone()
+        dist.all_reduce(gradient)
+        return gradient
+
+
+def total(x: torch.Tensor) -> torch.Tensor:
+    """The sum of x over processes; differentiable."""
+    return _Sum.apply(x) if world() > 1 else x
+
+
+def mean(x: torch.Tensor) -> torch.Tensor:
+    """The mean of x over processes; differentiable."""
+    return total(x) / world()
+
+
+@torch.no_grad()
+def average_gradients(parameters: Iterable[torch.nn.Parameter]) -> None:
+    """Replace every gradient by its mean over processes, in one message per data type."""
+    if world() == 1:
+        return
+    by_type: dict[torch.dtype, list[torch.Tensor]] = {}
+    for p in parameters:
+        if p.requires_grad:
+            if p.grad is None:
+                p.grad = torch.zeros_like(p)
+            by_type.setdefault(p.grad.dtype, []).append(p.grad)
+    for gradients in by_type.values():
+        flat = torch.cat([g.flatten() for g in gradients])
+        dist.all_reduce(flat)
+        flat /= world()
+        for g, part in zip(gradients, flat.split([g.numel() for g in gradients])):
+            g.copy_(part.view_as(g))
+
+
+def start() -> bool:
+    """Join the process group that torchrun describes in the environment; True when there is one."""
+    if int(os.environ.get("WORLD_SIZE", "1")) < 2 or dist.is_initialized():
+        return world() > 1
+    cuda = torch.cuda.is_available()
+    if cuda:
+        torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
+    dist.init_process_group("nccl" if cuda else "gloo")
+    return True

@@ -1,0 +1,102 @@
+"""Files that are written whole or not at all, and the folder for what can be computed again."""
+
+import contextlib
+import json
+import os
+import tempfile
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from tapetum.base.errors import TapetumError
+
+
+def cache_dir() -> Path:
+    """Where features and fingerprints are kept: $TAPETUM_CACHE, or ~/.cache/tapetum."""
+    return Path(os.environ.get("TAPETUM_CACHE") or Path.home() / ".cache" / "tapetum")
+
+
+@contextlib.contextmanager
+def replacing(path: str | Path):
+    """Yield a temporary path beside `path`; on success it is synced and takes the name `path`.
+
+    Raises TapetumError when the disk is full or the folder cannot be written; `path` is then untouched.
+    """
+    path = Path(path)
+    temporary = None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
+        os.close(handle)
+        os.chmod(name, 0o666 & ~_umask())
+        temporary = Path(name)
+        yield temporary
+        sync(temporary)
+        temporary.replace(path)
+        sync(path.parent)
+    except OSError as error:
+        raise TapetumError(f"cannot write {path}: {error.strerror or error}.") from error
+    finally:
+        if temporary:
+            temporary.unlink(missing_ok=True)
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+def sync(path: Path) -> None:
+    """Flush a file or a folder to the disk, so that a rename survives a power cut."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def write_atomic(path: str | Path, content: bytes | str) -> None:
+    """Write `content` so that a reader finds the old file or the new one, never a part."""
+    with replacing(path) as temporary:
+        temporary.write_bytes(content.encode() if isinstance(content, str) else content)
+
+
+def write_json(path: str | Path, value: Any) -> None:
+    """Write JSON atomically; not-a-number is refused rather than written as something no reader takes."""
+    write_atomic(path, json.dumps(value, indent=1, allow_nan=False) + "\n")
+
+
+def read_json(path: str | Path) -> Any:
+    """Read JSON, or say in one sentence which file is missing or damaged."""
+    try:
+        return json.loads(Path(path).read_text())
+    except FileNotFoundError:
+        raise TapetumError(f"there is no file {path}.") from None
+    except (OSError, ValueError) as error:
+        raise TapetumError(f"{path} is not readable JSON: {error}.") from error
+
+
+def write_lines(path: str | Path, rows: Iterable[dict]) -> None:
+    """Write JSON lines atomically."""
+    write_atomic(path, "".join(json.dumps(row) + "\n" for row in rows))
+
+
+def append_line(path: str | Path, row: dict) -> None:
+    """Add one JSON line."""
+    try:
+        with Path(path).open("a") as handle:
+            handle.write(json.dumps(row) + "\n")
+    except OSError as error:
+        raise TapetumError(f"cannot write {path}: {error.strerror or error}.") from error
+
+
+def read_lines(path: str | Path) -> list[dict]:
+    """Read JSON lines; a half-written last line (the process was killed) is left out."""
+    rows = []
+    for line in Path(path).read_text().splitlines():
+        try:
+            rows.append(json.loads(line))
+        except ValueError:
+            break
+    return rows

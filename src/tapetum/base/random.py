@@ -1,0 +1,50 @@
+"""Random numbers as a function of what they are for, not of what was drawn before.
+
+Every number is a hash of (seed, epoch, image, repeat, name, slot), so it depends on no batch size, no number
+of workers or processes, and no resume. The hash is SplitMix64's finaliser (Steele, Lea and Flood, "Fast
+splittable pseudorandom number generators", 2014) on int64 tensors: the same bits on every device.
+"""
+
+import hashlib
+import math
+
+import torch
+
+_GOLDEN = -7046029254386353131  # 0x9E3779B97F4A7C15 as int64: successive slots land far apart
+_MIX1, _MIX2 = -4658895280553007687, -7723592293110705685  # 0xBF58476D1CE4E5B9, 0x94D049BB133111EB
+
+
+def _scramble(x: torch.Tensor) -> torch.Tensor:
+    """SplitMix64's finaliser; int64 products wrap, and the masks make the shifts logical."""
+    x = (x ^ ((x >> 30) & (2**34 - 1))) * _MIX1
+    x = (x ^ ((x >> 27) & (2**37 - 1))) * _MIX2
+    return x ^ ((x >> 31) & (2**33 - 1))
+
+
+def _key(*parts: object) -> int:
+    """A signed 64-bit key for seed, epoch and name."""
+    return int.from_bytes(hashlib.blake2b(repr(parts).encode(), digest_size=8).digest(), "little", signed=True)
+
+
+def uniform(
+    seed: int,
+    epoch: int,
+    index: torch.Tensor,
+    name: str,
+    shape: tuple[int, ...] = (),
+    repeat: torch.Tensor | int = 0,
+) -> torch.Tensor:
+    """Numbers in [0, 1) for the images `index` [B] int64, float32 [B, *shape], on `index`'s device.
+
+    `repeat` [B] counts an image's earlier occurrences in the same epoch.
+    """
+    image = _scramble(index.long() * _GOLDEN + _key(seed, epoch, name) + repeat)  # [B]
+    slot = torch.arange(1, math.prod(shape) + 1, device=index.device) * _GOLDEN  # [S]
+    bits = _scramble(image[:, None] + slot)  # [B, S]
+    return ((bits >> 40) & (2**24 - 1)).float().mul(2.0**-24).view(len(index), *shape)
+
+
+def order(seed: int, epoch: int, n: int) -> torch.Tensor:
+    """A permutation of range(n) [n] int64, the same on every machine."""
+    bits = _scramble(torch.arange(1, n + 1) * _GOLDEN + _key(seed, epoch, "order"))
+    return bits.argsort(stable=True)
