@@ -1,0 +1,99 @@
+"""The measures against scikit-learn and closed forms."""
+
+import numpy as np
+import pytest
+import torch
+from sklearn.metrics import balanced_accuracy_score, roc_auc_score
+from sklearn.neighbors import KNeighborsClassifier
+
+from tapetum.measure import knn, metrics, spectrum
+
+
+def blobs(n, d=16, classes=5, seed=0):
+    g = torch.Generator().manual_seed(seed)
+    y = torch.randint(classes, (n,), generator=g)
+    centres = torch.randn(classes, d, generator=torch.Generator().manual_seed(9))
+    return centres[y] + 1.5 * torch.randn(n, d, generator=g), y
+
+
+def by_sklearn(x, y, queries, k, temperature):
+    model = KNeighborsClassifier(
+        k, weights=lambda d: np.exp((1 - d) / temperature), metric="cosine", algorithm="brute"
+    )
+    return torch.from_numpy(model.fit(x, y).predict_proba(queries)).float()
+
+
+@pytest.mark.parametrize(("k", "temperature"), [(1, 0.07), (20, 0.07), (7, 1.0)])
+def test_knn_equals_scikit_learn(k, temperature):
+    (x, y), (q, _) = blobs(400), blobs(90, seed=1)
+    ours = knn.knn_scores(x, y, q, k, temperature)
+    torch.testing.assert_close(ours, by_sklearn(x, y, q, k, temperature), atol=1e-5, rtol=0)
+
+
+def test_knn_in_portions_is_the_same(monkeypatch):
+    (x, y), (q, _) = blobs(300), blobs(70, seed=1)
+    whole, alone = knn.knn_scores(x, y, q), knn.knn_scores(x, y, x, leave_one_out=True)
+    monkeypatch.setattr(knn, "_CELLS", 300 * 11)
+    torch.testing.assert_close(knn.knn_scores(x, y, q), whole)
+    torch.testing.assert_close(knn.knn_scores(x, y, x, leave_one_out=True), alone)
+
+
+def test_leave_one_out_equals_a_bank_without_the_row():
+    x, y = blobs(60)
+    ours = knn.knn_scores(x, y, x, k=5, leave_one_out=True)
+    for i in (0, 31, 59):
+        rest = torch.arange(60) != i
+        torch.testing.assert_close(ours[i : i + 1], knn.knn_scores(x[rest], y[rest], x[i : i + 1], k=5))
+
+
+def test_rows_without_a_label_do_not_vote():
+    (x, y), (q, truth) = blobs(200), blobs(50, seed=1)
+    hidden = y.clone()
+    hidden[::2] = -1
+    torch.testing.assert_close(knn.knn_scores(x, hidden, q), knn.knn_scores(x[1::2], y[1::2], q))
+    assert knn.knn_accuracy((x, y), (q, truth)) == pytest.approx(
+        float((by_sklearn(x, y, q, 20, 0.07).argmax(1) == truth).float().mean())
+    )
+
+
+def test_knn_survives_few_rows_and_sharp_temperatures():
+    x, y = torch.eye(3), torch.arange(3)
+    torch.testing.assert_close(knn.knn_scores(x, y, x, k=20, temperature=1e-3), torch.eye(3))
+    with pytest.raises(ValueError, match="no labelled row"):
+        knn.knn_scores(x, -torch.ones(3, dtype=torch.long), x, classes=3)
+
+
+def test_effective_rank_closed_forms():
+    q = torch.linalg.qr(torch.randn(50, 8, generator=torch.Generator().manual_seed(0)))[0]
+    assert spectrum.effective_rank(q) == pytest.approx(8, abs=1e-3)
+    assert spectrum.effective_rank(q.T) == pytest.approx(8, abs=1e-3)
+    assert spectrum.effective_rank(torch.ones(50, 8)) == pytest.approx(1, abs=1e-3)
+    p = torch.tensor([0.5, 0.3, 0.2])
+    expected = float((-(p * p.log()).sum()).exp())
+    assert spectrum.effective_rank(7 * q[:, :3] * p) == pytest.approx(expected, abs=1e-3)
+    assert spectrum.effective_rank(torch.zeros(50, 8)) == pytest.approx(1, abs=1e-3)
+
+
+def test_singular_values_equal_the_decomposition():
+    x = torch.randn(40, 12, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    torch.testing.assert_close(spectrum.singular_values(x), torch.linalg.svdvals(x))
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_metrics_equal_scikit_learn(seed):
+    g = np.random.default_rng(seed)
+    truth, predicted = g.integers(0, 4, 200), g.integers(0, 5, 200)
+    truth[truth == 2] = 3  # a class that is predicted but not there
+    ours = metrics.balanced_accuracy(torch.tensor(predicted), torch.tensor(truth))
+    with pytest.warns(UserWarning, match="not in y_true"):
+        assert ours == pytest.approx(balanced_accuracy_score(truth, predicted))
+    scores = g.integers(0, 20, 200) / 7  # many ties
+    positive = torch.tensor(truth > 0)
+    assert metrics.auroc(torch.tensor(scores), positive) == pytest.approx(roc_auc_score(positive, scores))
+    assert np.isnan(metrics.auroc(torch.tensor(scores), positive | True))
+
+
+def test_the_bootstrap_of_an_accuracy_is_binomial():
+    right = torch.arange(400) % 5 > 0  # 80 %
+    error = metrics.bootstrap(lambda rows: float(right[rows].double().mean()), 400, repeats=1000)
+    assert error == pytest.approx((0.8 * 0.2 / 400) ** 0.5, rel=0.1)
