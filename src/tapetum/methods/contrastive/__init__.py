@@ -1,0 +1,1 @@
+"""Two views of an image attract, other images repel."""

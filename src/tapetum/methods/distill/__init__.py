@@ -1,0 +1,1 @@
+"""A network learns from a slow copy of itself, with nothing that repels."""

@@ -1,0 +1,70 @@
+"""Match a slow copy's sharpened, centred class guesses, from small crops to large ones. arXiv:2104.14294"""
+
+import torch
+from torch import nn
+
+from tapetum import views
+from tapetum.methods.method import Method
+from tapetum.parts.heads import Prototypes, mlp
+from tapetum.parts.losses import across, soft_cross_entropy
+from tapetum.parts.schedule import Ramp
+from tapetum.parts.state import EMA
+
+
+class DINO(Method):
+    """Args:
+    small_crops: how many small crops each image gives besides the two large ones.
+    hidden: width of the projector's hidden layers.
+    dim: width of the bottleneck before the prototypes.
+    prototypes: number of classes to guess among.
+    temperature: the student's.
+    teacher_temperature: the teacher's, lower and so sharper.
+    momentum: how much of itself the teacher keeps at each step.
+    centre_momentum: how much of itself the centre keeps at each step.
+    frozen: share of training during which the prototypes stand still.
+    """
+
+    def __init__(
+        self,
+        encoder,
+        *,
+        small_crops: int = 6,
+        hidden: int = 2048,
+        dim: int = 256,
+        prototypes: int = 65536,
+        temperature: float = 0.1,
+        teacher_temperature: Ramp = Ramp(0.04, 0.07, until=0.3, shape="linear"),
+        momentum: Ramp = Ramp(0.996, 1.0),
+        centre_momentum: float = 0.9,
+        frozen: float = 0.01,
+    ):
+        super().__init__(encoder)
+        large, small = (1.0, (0.4, 1.0)), (0.43, (0.05, 0.4))
+        self.views = {
+            "large": [views.byol(1.0, 0.0, *large), views.byol(0.1, 0.2, *large)],
+            "small": small_crops * [views.byol(0.5, 0.0, *small)],
+        }
+        bottleneck = mlp(encoder.dim, hidden, hidden, dim, norm=None, act=nn.GELU)
+        self.projector = nn.Sequential(bottleneck, Prototypes(dim, prototypes))
+        self.teacher = EMA(encoder, self.projector)
+        self.register_buffer("centre", torch.zeros(prototypes))
+        self.rates = ((r"projector\.1\.", lambda t: float(t >= frozen)),)
+        self.temperature, self.teacher_temperature = temperature, teacher_temperature
+        self.momentum, self.centre_momentum = momentum, centre_momentum
+
+    def loss(self, batch, t):
+        crops = [*batch["large"], *batch["small"]]
+        student = [self.projector(self.encoder(x)) / self.temperature for x in crops]  # V x [B, K]
+        teacher = torch.stack([self.teacher(x) for x in batch["large"]])  # [2, B, K]
+        target = ((teacher.to(self.centre) - self.centre) / self.teacher_temperature(t)).softmax(-1)
+        return {
+            "loss": across(soft_cross_entropy, student, target),
+            "keep": {"centre": teacher.mean((0, 1))[None]},  # [1, K]
+        }
+
+    def after_step(self, t, keep):
+        self.centre.lerp_(keep["centre"].mean(0), 1 - self.centre_momentum)
+        self.teacher.follow(self.momentum(t), self.encoder, self.projector)
+
+    def product(self):
+        return self.teacher.chain[0]

@@ -1,0 +1,36 @@
+"""Paint the pixels of hidden patches from the few that are shown. arXiv:2111.06377"""
+
+from torch.nn import functional as F
+
+from tapetum import views
+from tapetum.methods.method import Method
+from tapetum.parts.masks import split, take
+from tapetum.parts.predictors import TokenPredictor, patchify
+
+
+class MAE(Method):
+    """Args:
+    hidden: share of the patches that are hidden.
+    width: width of the decoder.
+    depth: number of the decoder's blocks.
+    normalise: whether each hidden patch is painted relative to its own mean and spread.
+    """
+
+    needs = "tokens"
+
+    def __init__(
+        self, encoder, *, hidden: float = 0.75, width: int = 512, depth: int = 8, normalise: bool = True
+    ):
+        super().__init__(encoder)
+        self.views = {"x": views.mae()}
+        self.decoder = TokenPredictor(encoder.dim, encoder.grid, width, depth, out=3 * encoder.patch**2)
+        self.hidden, self.normalise = hidden, normalise
+
+    def loss(self, batch, t):
+        x, grid = batch["x"], self.encoder.grid
+        keep, hide = split(batch.random("mask", (grid**2,)), self.hidden)
+        painted = self.decoder(self.encoder.tokens(x, keep=keep), keep, hide)  # [B, M, 3*p*p]
+        target = take(patchify(x, self.encoder.patch), hide)
+        if self.normalise:
+            target = F.layer_norm(target, target.shape[-1:], eps=1e-6)
+        return {"loss": F.mse_loss(painted.to(target), target)}

@@ -1,0 +1,47 @@
+"""What a method is: the views it wants, the loss it puts on them, and what it keeps."""
+
+from collections.abc import Callable
+from typing import Any, Literal
+
+from torch import Tensor, nn
+
+from tapetum.encoders.encoder import Encoder
+from tapetum.views import Batch
+
+
+class Method(nn.Module):
+    """Subclass this, one file a method. The constructor's keywords are its settings, with the paper's defaults.
+
+    Keywords named `classes`, `images`, `image_size` or `channels` are filled in from the data unless set.
+
+    Attributes:
+        views: the augmented images wanted, as plain data: views in nested dicts and lists.
+        needs: what the encoder must give: one "vector" an image, "tokens" of patches, or "maps".
+        rates: [(pattern, schedule)]: parameters whose name the pattern finds learn at that share of the rate.
+    """
+
+    views: Any = {}
+    needs: Literal["vector", "tokens", "maps"] = "vector"
+    rates: tuple[tuple[str, Callable[[float], float]], ...] = ()
+
+    def __init__(self, encoder: Encoder):
+        super().__init__()
+        self.encoder = encoder
+
+    def loss(self, batch: Batch, t: float) -> dict[str, Any]:
+        """{"loss": one number, "keep": {name: tensor [n, ...]}, **numbers to log} at progress t in [0, 1].
+
+        Writes nothing (normalisation statistics excepted): what must be remembered goes into "keep".
+        """
+        raise NotImplementedError
+
+    def after_step(self, t: float, keep: dict[str, Tensor]) -> None:
+        """Called once after each optimiser step; here all state changes. `keep` holds what the losses of all
+        micro-batches and processes kept, joined along the first axis in image order."""
+
+    def product(self) -> Encoder:
+        """The network that is evaluated and exported."""
+        return self.encoder
+
+    def forward(self, batch: Batch, t: float) -> dict[str, Any]:
+        return self.loss(batch, t)

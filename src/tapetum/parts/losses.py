@@ -1,0 +1,60 @@
+"""Loss functions: tensors in, one number out, no state. B images, D dimensions, K classes."""
+
+from collections.abc import Callable, Sequence
+from functools import wraps
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from tapetum.base.distributed import gather, rank
+
+
+def precise(loss: Callable) -> Callable:
+    """Compute a loss outside autocast, in float32 or, where the tensors are wider, in theirs."""
+
+    @wraps(loss)
+    def wide(*args, **kwargs):
+        device = next(a.device.type for a in args if isinstance(a, Tensor))
+        args = [a.float() if isinstance(a, Tensor) and a.dtype in NARROW else a for a in args]
+        with torch.autocast(device, enabled=False):
+            return loss(*args, **kwargs)
+
+    return wide
+
+
+NARROW = (torch.bfloat16, torch.float16)
+
+
+@precise
+def nt_xent(z: Tensor, ids: Tensor, temperature: float) -> Tensor:
+    """Rows of z [N, D] with equal ids [N] attract and all others repel, over all processes.
+
+    With ids that number the images this is NT-Xent (arXiv:2002.05709), with labels SupCon (arXiv:2004.11362,
+    L_out). A row without a partner gives nothing.
+    """
+    z = F.normalize(z, dim=1)
+    others, other_ids = gather(z), gather(ids)  # [W*N, D], [W*N]
+    here = rank() * len(z) + torch.arange(len(z), device=z.device)
+    myself = here[:, None] == torch.arange(len(others), device=z.device)  # [N, W*N]
+    logp = (z @ others.T / temperature).masked_fill(myself, -torch.inf).log_softmax(1)
+    partners = (ids[:, None] == other_ids) & ~myself
+    return -(logp.masked_fill(~partners, 0).sum(1) / partners.sum(1).clamp(min=1)).mean()
+
+
+@precise
+def cosine_distance(p: Tensor, z: Tensor) -> Tensor:
+    """2 - 2 cos between rows of p and z [B, D]: the squared distance of unit vectors (arXiv:2006.07733)."""
+    return 2 - 2 * F.cosine_similarity(p, z, dim=-1).mean()
+
+
+@precise
+def soft_cross_entropy(logits: Tensor, target: Tensor) -> Tensor:
+    """Cross-entropy of logits [B, K] against probabilities [B, K]."""
+    return -(target * logits.log_softmax(-1)).sum(-1).mean()
+
+
+def across(loss: Callable[[Tensor, Tensor], Tensor], views: Sequence[Tensor], targets: Sequence[Tensor]) -> Tensor:
+    """The mean of loss(view, target) over all pairs of different views; targets are the first of the views."""
+    pairs = [loss(v, c) for i, c in enumerate(targets) for j, v in enumerate(views) if i != j]
+    return torch.stack(pairs).mean()

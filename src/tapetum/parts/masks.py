@@ -1,0 +1,15 @@
+"""Which patches are shown and which are hidden, as indices into the raster of N patches."""
+
+from torch import Tensor
+
+
+def split(scores: Tensor, hidden: float) -> tuple[Tensor, Tensor]:
+    """Random scores [B, N] -> (keep [B, N-M], hide [B, M]) with M = int(hidden * N), each image its own."""
+    order = scores.argsort(1)
+    m = int(hidden * scores.shape[1])
+    return order[:, m:], order[:, :m]
+
+
+def take(tokens: Tensor, index: Tensor) -> Tensor:
+    """tokens [B, N, D], index [B, K] -> [B, K, D]"""
+    return tokens.gather(1, index[..., None].expand(-1, -1, tokens.shape[-1]))

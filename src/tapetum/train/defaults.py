@@ -1,0 +1,112 @@
+"""What the user left open, chosen from the data, the encoder and the machine; each with its reason."""
+
+import os
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from tapetum.base.errors import TapetumError
+from tapetum.data.source import Source
+from tapetum.methods.method import Method
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A setting's value and why it has it."""
+
+    value: Any
+    reason: str
+
+
+def choose(given: dict[str, Any], source: Source, method: type[Method]) -> dict[str, Choice]:
+    """Every open setting, resolved: what is None in `given` gets a default, the rest stays."""
+    chosen: dict[str, Choice] = {}
+
+    def settle(name: str, default: Any, reason: str) -> Any:
+        chosen[name] = Choice(default, reason) if given.get(name) is None else Choice(given[name], "given")
+        return chosen[name].value
+
+    gpu = torch.cuda.is_available() and given.get("devices") != "cpu"
+    machine = "a GPU" if gpu else "a CPU"
+    images = len(source)
+    side = typical_side(source)
+    size = settle("image_size", *image_size(side, gpu))
+    settle("encoder", *encoder(size, method, gpu))
+    most = 256 if not gpu else 1024 if size <= 96 else 256
+    batch = most
+    while batch > 8 and batch * 8 > images:
+        batch //= 2
+    reason = f"{most} suits {machine}" if batch == most else f"at least eight steps an epoch from {images:,} images"
+    batch = settle("batch_size", batch, reason)
+    if batch > images:
+        raise TapetumError(f"batch_size is {batch}, but there are only {images} images.")
+    a_epoch = max(1, images // batch)
+    epochs = min(200, max(20, -(-3000 // a_epoch)))
+    if given.get("steps") is not None:
+        settle("epochs", -(-given["steps"] // a_epoch), f"{given['steps']} steps of {batch} images")
+    settle("epochs", epochs, f"about {epochs * a_epoch:,} steps, at least 20 epochs, at most 200")
+    settle("precision", *precision(gpu))
+    in_memory = images * 3 * canvas_side(side, size) ** 2 < free_memory() / 4
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    workers = 0 if in_memory else max(1, cores - 1)
+    settle("workers", workers, "the images fit in memory, decoded once" if in_memory else f"{cores} cores")
+    return chosen
+
+
+def typical_side(source: Source) -> int:
+    """The median shorter side of a few images."""
+    from tapetum.data.decode import Damaged
+
+    sides = []
+    for i in range(0, len(source), max(1, len(source) // 32)):
+        try:
+            sides.append(min(source.read(i).shape[:2]))
+        except Damaged:
+            continue
+    if not sides:
+        raise TapetumError(f"none of the images looked at in {source.name} can be read.")
+    return sorted(sides)[len(sides) // 2]
+
+
+def image_size(side: int, gpu: bool) -> tuple[int, str]:
+    """The images' own size, but no more than the machine trains on in reasonable time."""
+    most = 224 if gpu else 64
+    for size in (32, 64, 96, 128, 160, 224):
+        if size >= min(side, most):
+            break
+    reason = f"images are about {side} pixels wide"
+    return size, reason if side <= most else f"{reason}; {most} suits {'a GPU' if gpu else 'a CPU'}"
+
+
+def encoder(size: int, method: type[Method], gpu: bool) -> tuple[str, str]:
+    """A network that gives what the method needs and that the machine trains in reasonable time."""
+    if method.needs == "tokens":
+        name = "vit_small_patch16_224" if gpu else "vit_mini"
+        return name, f"{method.__name__} needs tokens"
+    if gpu:
+        return ("resnet18" if size <= 96 else "resnet50"), f"usual at {size} pixels"
+    return "resnet10_w32", "small enough for a CPU"
+
+
+def precision(gpu: bool) -> tuple[str, str]:
+    """bf16 where the hardware computes in it."""
+    if gpu:
+        has = torch.cuda.is_bf16_supported(including_emulation=False)
+        return ("bf16", "the GPU has bf16 units") if has else ("fp16", "the GPU has no bf16 units")
+    has = any(getattr(torch.cpu, name, bool)() for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported"))
+    return ("bf16", "the CPU has bf16 units") if has else ("fp32", "the CPU has no bf16 units")
+
+
+def canvas_side(side: int, size: int) -> int:
+    """The side of the squares that images are kept as: enough for crops, no more than there is."""
+    return min(max(side, size), 2 * size)
+
+
+def free_memory() -> float:
+    """Bytes of memory that are free, or may be made free."""
+    try:
+        with open("/proc/meminfo") as lines:
+            return 1024.0 * next(int(line.split()[1]) for line in lines if line.startswith("MemAvailable"))
+    except (OSError, StopIteration):
+        return 4e9

@@ -1,0 +1,83 @@
+"""Which images stand in which step, and their views: a function of the seed and the step alone."""
+
+from collections import deque
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from tapetum.base import distributed, random
+from tapetum.data.canvas import Canvas
+from tapetum.views import Batch, Draw, draw
+
+
+class Feed:
+    """Batches of views for a run.
+
+    Args:
+        canvas: the images' pixels.
+        labels: [N] int64, -1 = unknown, or None.
+        views: the views wanted, nested.
+        image_size: the run's image size in pixels.
+        batch_size: images a step over all processes.
+        micro_batch: images that go through the network at once, on each process.
+        seed: of order and views.
+        device: where the views are computed.
+    """
+
+    def __init__(
+        self,
+        canvas: Canvas,
+        labels: np.ndarray | None,
+        views: Any,
+        *,
+        image_size: int,
+        batch_size: int,
+        micro_batch: int,
+        seed: int,
+        device: torch.device,
+    ):
+        self.canvas, self.views, self.image_size, self.seed, self.device = canvas, views, image_size, seed, device
+        self.labels = torch.full((len(canvas),), -1) if labels is None else torch.as_tensor(labels).long()
+        self.batch_size, self.micro_batch = batch_size, micro_batch
+        self.steps_per_epoch = max(1, len(canvas) // batch_size)
+
+    def plan(self, step: int) -> list[Tensor]:
+        """The images of one step that are this process's, in micro-batches."""
+        epoch, at = divmod(step, self.steps_per_epoch)
+        if getattr(self, "_epoch", None) != epoch:
+            self._epoch, self._order = epoch, random.order(self.seed, epoch, len(self.canvas))
+        whole = self._order[at * self.batch_size : (at + 1) * self.batch_size]
+        return list(whole.chunk(distributed.world())[distributed.rank()].split(self.micro_batch))
+
+    def batches(self, start: int, steps: int) -> Iterator[list[Batch]]:
+        """The micro-batches of each step from `start` on."""
+        ahead: deque[tuple[int, Tensor]] = deque()  # asked of the canvas, not yet given
+
+        def wanted() -> Iterator[Tensor]:
+            for step in range(start, steps):
+                for part in self.plan(step):
+                    ahead.append((step, part))
+                    yield part
+
+        parts: list[Batch] = []
+        for pixels, size in self.canvas.iterate(wanted()):
+            parts.append(self.batch(*ahead.popleft(), pixels, size))
+            if len(parts) == self.parts:
+                yield parts
+                parts = []
+
+    @property
+    def parts(self) -> int:
+        """Micro-batches a step, on each process."""
+        return -(-self.batch_size // distributed.world() // self.micro_batch)
+
+    def batch(self, step: int, index: Tensor, pixels: Tensor, size: Tensor) -> Batch:
+        """The views of some images [B] at some step."""
+        here = index.to(self.device, non_blocking=True)
+        rng = Draw(self.seed, step // self.steps_per_epoch, step, here)
+        pixels, size = pixels.to(self.device, non_blocking=True), size.to(self.device, non_blocking=True)
+        views, geometry = draw(self.views, pixels, size, rng, self.image_size)
+        return Batch({**views, "label": self.labels[index].to(self.device), "index": here}, rng, geometry)

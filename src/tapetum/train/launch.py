@@ -1,0 +1,106 @@
+"""Several processes on one machine, started by the run itself."""
+
+import contextlib
+import os
+import signal
+import socket
+import sys
+from collections.abc import Callable, Iterator
+
+import torch
+import torch.distributed as dist
+from torch import multiprocessing
+
+from tapetum.base import distributed
+from tapetum.base.errors import TapetumError
+
+
+def count(devices: "str | int") -> int:
+    """How many processes `devices` means: auto (one a GPU), cpu (one), or a number.
+
+    Raises TapetumError for anything else, or for more GPUs than there are.
+    """
+    gpus = torch.cuda.device_count()
+    if devices in ("auto", None):
+        return max(1, gpus)
+    if devices == "cpu":
+        return 1
+    try:
+        n = int(devices)
+    except ValueError:
+        n = 0
+    if n < 1 or (gpus and n > gpus):
+        raise TapetumError(
+            f"devices is {devices!r}; allowed: auto, cpu, or a number from 1" + (f" to {gpus}." if gpus else ".")
+        )
+    return n
+
+
+def device(devices: "str | int") -> torch.device:
+    """This process's device."""
+    if torch.cuda.is_available() and devices != "cpu":
+        return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
+    return torch.device("cpu")
+
+
+def launched() -> bool:
+    """Whether this process is already one of several (torchrun, or spawn below)."""
+    return int(os.environ.get("WORLD_SIZE", "1")) > 1
+
+
+def _child(rank: int, world: int, port: int, threads: int, body: Callable, arguments: dict) -> None:
+    os.environ |= {
+        "RANK": str(rank),
+        "LOCAL_RANK": str(rank),
+        "WORLD_SIZE": str(world),
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": str(port),
+    }
+    torch.set_num_threads(threads)
+    try:
+        body(**arguments)
+    except TapetumError as error:
+        if rank == 0:
+            print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+
+
+def spawn(world: int, body: Callable, arguments: dict) -> None:
+    """Run body(**arguments) in `world` processes; their exit code becomes this process's.
+
+    Stop signals that come here are handed on to them.
+    """
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        port = s.getsockname()[1]
+    threads = max(1, torch.get_num_threads() // world)
+    context = multiprocessing.start_processes(
+        _child, (world, port, threads, body, arguments), nprocs=world, join=False, start_method="spawn"
+    )
+    assert context
+
+    def hand_on(number: int, frame: object) -> None:
+        for pid in context.pids():
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, number)
+
+    before = {s: signal.signal(s, hand_on) for s in (signal.SIGTERM, signal.SIGUSR1)}
+    try:
+        while not context.join():
+            pass
+    except multiprocessing.ProcessExitedException as error:
+        sys.exit(error.exit_code)
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+@contextlib.contextmanager
+def group() -> Iterator[None]:
+    """Join the processes of this run, if there are several, and leave them at the end."""
+    joined = distributed.start()
+    try:
+        yield
+    finally:
+        if joined:
+            dist.destroy_process_group()

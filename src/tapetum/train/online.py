@@ -1,0 +1,63 @@
+"""Is it learning? A look at the features of a few images while training: kNN, or effective rank."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from tapetum.base import random
+from tapetum.data.source import Source
+from tapetum.encoders.encoder import Encoder
+from tapetum.measure.knn import knn_accuracy
+from tapetum.measure.spectrum import effective_rank
+
+
+@dataclass
+class Sample:
+    """A fixed sample of images, ready for the encoder."""
+
+    pixels: Tensor  # [N, 3, S, S] uint8
+    labels: Tensor  # [N] int64, -1 = unknown
+
+
+def sample(source: Source, encoder: Encoder, most: int, seed: int) -> Sample:
+    """Up to `most` readable images of a source, the same for the same seed."""
+    from tapetum.data.decode import Damaged
+
+    pixels, labels = [], []
+    for i in random.order(seed, -2, len(source)).tolist():
+        if len(pixels) == most:
+            break
+        try:
+            pixels.append(torch.as_tensor(encoder.prepare(source.read(i))))
+            labels.append(-1 if source.labels is None else int(source.labels[i]))
+        except Damaged:
+            continue
+    return Sample(torch.stack(pixels), torch.tensor(np.array(labels)))
+
+
+@torch.no_grad()
+def embed(encoder: Encoder, pixels: Tensor, batch: int = 256) -> Tensor:
+    """Features [N, D] float32 of uint8 images in eval mode, leaving the encoder as it was."""
+    was, device = encoder.training, next(encoder.parameters()).device
+    encoder.eval()
+    parts = [encoder(part.to(device).float() / 255).float().cpu() for part in pixels.split(batch)]
+    encoder.train(was)
+    return torch.cat(parts)
+
+
+def look(encoder: Encoder, bank: Sample, held_out: Sample | None) -> dict[str, float]:
+    """`knn`: how often the neighbours in the bank name the right class (of held-out images where there are
+    some, else of the bank's own, each without itself); `rank`: the effective rank of the bank's features."""
+    x = embed(encoder, bank.pixels)
+    numbers = {"rank": float(effective_rank(x))}
+    known = bank.labels >= 0
+    if known.sum() < 2 or len(bank.labels[known].unique()) < 2:
+        return numbers
+    train = (x[known], bank.labels[known])
+    k = min(20, int(known.sum()) - 1)
+    if held_out is not None and (sure := held_out.labels >= 0).any():
+        test = (embed(encoder, held_out.pixels)[sure], held_out.labels[sure])
+        return numbers | {"knn": knn_accuracy(train, test, k=k)}
+    return numbers | {"knn": knn_accuracy(train, train, k=k, leave_one_out=True)}

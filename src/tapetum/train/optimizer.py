@@ -1,0 +1,123 @@
+"""Optimisers from timm and torch, their settings, and which parameter learns at which rate."""
+
+import re
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import nn
+
+from tapetum.base.errors import TapetumError, unknown
+from tapetum.base.torchvision_compat import timm
+from tapetum.methods.method import Method
+from tapetum.parts.schedule import Ramp, constant
+
+NAMES = ("adamw", "sgd", "lars", "lamb", "muon")
+RATES = {"adamw": 1e-3, "lamb": 5e-3, "muon": 5e-3, "sgd": 0.06, "lars": 0.5}  # for a batch of 256
+
+
+@dataclass(frozen=True)
+class OptimizerSettings:
+    """The settings `optimizer.*`.
+
+    Args:
+        name: adamw, sgd (with Nesterov momentum), lars, lamb or muon.
+        lr: peak learning rate for the whole batch; by default the optimiser's usual rate for a batch of 256,
+            in proportion (square root of it for adamw, lamb and muon).
+        weight_decay: decay of weights; norms, biases and what the encoder names never decay.
+        momentum: of sgd, lars and muon.
+        betas: of adamw and lamb.
+        warmup: share of training during which the rate climbs from zero.
+        final: share of the peak rate at which the cosine ends.
+        clip: largest norm of the whole gradient; 0 turns clipping off.
+        lr_scale: parameters by pattern that learn at a share of the rate, as `pattern=share;pattern=share`.
+    """
+
+    name: Literal["adamw", "sgd", "lars", "lamb", "muon"] = "adamw"
+    lr: float | None = None
+    weight_decay: Ramp = constant(0.05)
+    momentum: float = 0.9
+    betas: tuple[float, float] = (0.9, 0.999)
+    warmup: float = 0.1
+    final: float = 0.0
+    clip: float = 3.0
+    lr_scale: str = ""
+
+    def __post_init__(self):
+        if self.name not in NAMES:
+            raise unknown("optimizer", self.name, NAMES)
+        for name, low, high in (
+            ("lr", 0, 1e6),
+            ("momentum", 0, 1),
+            ("warmup", 0, 1),
+            ("final", 0, 1),
+            ("clip", 0, 1e9),
+        ):
+            value = getattr(self, name)
+            if value is not None and not low <= value <= high:
+                raise TapetumError(f"optimizer.{name} is {value}; it lies in [{low}, {high:g}].")
+
+    def peak(self, batch_size: int) -> float:
+        """The peak learning rate for a batch of this size."""
+        if self.lr is not None:
+            return self.lr
+        ratio = batch_size / 256
+        return RATES[self.name] * (ratio if self.name in ("sgd", "lars") else ratio**0.5)
+
+    def rate(self, t: float, peak: float) -> float:
+        """The learning rate at progress t: a linear climb, then a cosine down to `final`."""
+        if t < self.warmup:
+            return peak * t / self.warmup
+        u = (t - self.warmup) / max(1 - self.warmup, 1e-9)
+        return peak * Ramp(1.0, self.final)(u)
+
+    def scales(self) -> list[tuple[str, float]]:
+        """lr_scale as pairs."""
+        pairs = [p.rpartition("=") for p in self.lr_scale.split(";") if p.strip()]
+        try:
+            return [(re.compile(pattern.strip()).pattern, float(share)) for pattern, _, share in pairs]
+        except (ValueError, re.error):
+            raise TapetumError(
+                f"optimizer.lr_scale is {self.lr_scale!r}; write `pattern=share;pattern=share`."
+            ) from None
+
+
+def groups(method: Method, scales: list[tuple[str, float]]) -> list[dict]:
+    """Parameter groups: one for each (rate, decay or not). What has less than two dimensions never decays."""
+    spared = {f"encoder.{n}" for n in getattr(method.encoder, "no_weight_decay", set)()}
+    found: dict[tuple, dict] = {}
+    for name, p in method.named_parameters():
+        if not p.requires_grad:
+            continue
+        scale = next((s for pattern, s in scales if re.search(pattern, name)), 1.0)
+        follows = next((i for i, (pattern, _) in enumerate(method.rates) if re.search(pattern, name)), None)
+        decays = p.ndim > 1 and name not in spared
+        group = found.setdefault(
+            (scale, follows, decays), {"params": [], "scale": scale, "follows": follows, "decays": decays}
+        )
+        group["params"].append(p)
+    return list(found.values())
+
+
+def build(method: Method, settings: OptimizerSettings, peak: float) -> torch.optim.Optimizer:
+    """The optimiser over the method's learning parameters."""
+    kwargs = {"momentum": settings.momentum} if settings.name in ("sgd", "lars", "muon") else {}
+    if settings.name in ("adamw", "lamb"):
+        kwargs["betas"] = settings.betas
+    parameter_groups = [g | {"weight_decay": 0.0} for g in groups(method, settings.scales())]
+    return timm.optim.create_optimizer_v2(parameter_groups, opt=settings.name, lr=peak, weight_decay=0.0, **kwargs)
+
+
+def set_rates(
+    optimizer: torch.optim.Optimizer, method: Method, settings: OptimizerSettings, peak: float, t: float
+) -> None:
+    """Give every group its learning rate and weight decay at progress t."""
+    for group in optimizer.param_groups:
+        follows = 1.0 if group["follows"] is None else method.rates[group["follows"]][1](t)
+        group["lr"] = settings.rate(t, peak) * group["scale"] * follows
+        group["weight_decay"] = settings.weight_decay(t) if group["decays"] else 0.0
+
+
+def has_batch_norm(module: nn.Module) -> bool:
+    """Whether images of one batch see each other through normalisation."""
+    return any(isinstance(m, nn.modules.batchnorm._BatchNorm) for m in module.modules())

@@ -1,0 +1,336 @@
+"""A pretraining run: its folder, its numbers, its checkpoints, and how it goes on after a stop."""
+
+import os
+import platform
+import shutil
+import sys
+import time
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import save_file
+
+from tapetum.base import console, distributed
+from tapetum.base.console import Progress, duration, say, warn
+from tapetum.base.errors import TapetumError, TrainingFailed
+from tapetum.base.files import append_line, read_lines, replacing, write_json, write_lines
+from tapetum.data import open_data
+from tapetum.train import checkpoint, config, launch, online, setup
+from tapetum.train.loggers import Logger
+from tapetum.train.loggers import build as build_loggers
+from tapetum.train.loggers import check as check_loggers
+from tapetum.train.loop import Step, fit
+from tapetum.train.stop import REQUEUE, Stop
+
+CLOCK = ("time", "rate", "waited")  # fields of metrics.jsonl that tell the time; all others repeat bit for bit
+
+
+class Run:
+    """The life of one run in its folder."""
+
+    def __init__(self, folder: Path, job: setup.Job, options: dict[str, Any]):
+        self.folder, self.job, self.options = folder, job, options
+        self.main = distributed.rank() == 0
+        self.metrics = folder / "metrics.jsonl"
+        self.loggers: list[Logger] = []
+        self.began = time.monotonic()
+        self.waited = 0.0
+        self.last_saved = time.monotonic()
+        self.first: dict[str, float] = {}  # what the online look saw before the first step
+
+    # ---- beginning ----
+
+    def create(self) -> None:
+        """Make the folder and write what the run is."""
+        if self.main:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            config.write(self.folder / "config.yaml", self.job.config)
+            if plugin := self.options.get("plugin"):
+                shutil.copy(plugin, self.folder / "method.py")
+        self.note_environment()
+
+    def note_environment(self) -> None:
+        """Add this start to environment.json: command, packages, hardware."""
+        if self.main:
+            path = self.folder / "environment.json"
+            write_json(path, [*(config.read_json_list(path)), environment()])
+
+    def resume(self) -> int:
+        """Load the newest whole checkpoint and cut the numbers written after it. Returns the step."""
+        newest = checkpoint.newest(self.folder / "checkpoints")
+        if newest is None:
+            step = 0
+        else:
+            path, facts = newest
+            step = facts["step"]
+            checkpoint.restore(path, facts, self.job.method, self.job.optimizer)
+            if facts["threads"] != torch.get_num_threads() and self.job.device.type == "cpu":
+                warn(
+                    f"the checkpoint was made with {facts['threads']} threads, this process has "
+                    f"{torch.get_num_threads()}: the last bits may differ."
+                )
+        if self.main and self.metrics.exists():
+            rows = [row for row in read_lines(self.metrics) if row["step"] <= step and (step or row["step"])]
+            write_lines(self.metrics, rows)
+            self.first = next((row for row in rows if row["step"] == 0), {})
+        return step
+
+    # ---- the run ----
+
+    def train(self, start: int) -> None:
+        """From step `start` to the end; raises SystemExit when asked to stop."""
+        job, per_epoch = self.job, self.job.feed.steps_per_epoch
+        bank, held_out = self._samples()
+        self.loggers = build_loggers(self.options["logger"], self.folder, job.config) if self.main else []
+        every = (self.options["eval_every"] or max(1, job.config["epochs"] // 10)) * per_epoch
+        if start == 0:
+            self.first = self._look(0, bank, held_out)
+        scaler = torch.amp.GradScaler() if job.config["precision"] == "fp16" else None
+        steps = fit(
+            job.method,
+            job.optimizer,
+            job.feed,
+            steps=job.steps,
+            start=start,
+            set_rates=job.set_rates,
+            precision=job.config["precision"],
+            clip=job.settings.clip,
+            seed=job.config["seed"],
+            scaler=scaler,
+        )
+        batch = job.config["batch_size"]
+        with Stop() as stop, Progress(job.steps * batch, "pretraining", done=start * batch) as progress:
+            before = time.monotonic()
+            for step in steps:
+                self.waited += step.waited
+                last = step.number == job.steps
+                if last or step.number % self.options["log_every"] == 0:
+                    self._log(step, batch / max(time.monotonic() - before, 1e-9))
+                before = time.monotonic()
+                share = self.waited / max(before - self.began, 1e-9)
+                progress.advance(batch, loss=float(step.numbers["loss"]), waiting=f"{share:.0%}")
+                if last or step.number % every == 0:
+                    self._look(step.number, bank, held_out)
+                signal = stop.asked()
+                if last or signal or self._due(step.number):
+                    self._save(step)
+                if signal and not last:
+                    self._stopped(signal)
+
+    def _samples(self) -> tuple[online.Sample, online.Sample | None]:
+        job, encoder = self.job, self.job.method.product()
+        held_out = None
+        if self.options["test_data"] is not None:
+            test = open_data(self.options["test_data"], labels=self.options["labels"])
+            held_out = online.sample(test, encoder, 1000, job.config["seed"])
+            held_out.labels = renumbered(held_out.labels, test.classes, job.source.classes)
+        return online.sample(job.source, encoder, 4000 if held_out else 2000, job.config["seed"]), held_out
+
+    def _look(self, step: int, bank: online.Sample, held_out: online.Sample | None) -> dict[str, float]:
+        numbers = online.look(self.job.method.product(), bank, held_out)
+        self._write({"step": step, "epoch": step / self.job.feed.steps_per_epoch, **numbers})
+        if self.main:
+            text = f"epoch {step / self.job.feed.steps_per_epoch:.3g} of {self.job.config['epochs']}"
+            if "knn" in numbers:
+                before = f" (before training {self.first['knn']:.1%})" if "knn" in self.first else ""
+                text += f": nearest neighbours name {numbers['knn']:.1%} rightly{before}"
+            say(f"{text}; effective rank {numbers['rank']:.1f} of {self.job.method.product().dim}")
+        return numbers
+
+    def _log(self, step: Step, rate: float) -> None:
+        numbers = {name: float(value) for name, value in step.numbers.items()}
+        if not all(abs(v) < float("inf") for v in (numbers["loss"], numbers["gradient_norm"])):
+            raise TrainingFailed(
+                f"the loss is {numbers['loss']} and the gradient's norm {numbers['gradient_norm']} at step "
+                f"{step.number}; a lower --optimizer.lr usually cures it. The last checkpoint is from before."
+            )
+        lr = max(group["lr"] for group in self.job.optimizer.param_groups)
+        elapsed = time.monotonic() - self.began
+        clock = {"time": round(elapsed, 3), "rate": round(rate, 1), "waited": round(self.waited / elapsed, 4)}
+        epoch = step.number / self.job.feed.steps_per_epoch
+        self._write({"step": step.number, "epoch": epoch, **numbers, "lr": lr, **clock})
+
+    def _write(self, row: dict[str, float]) -> None:
+        if self.main:
+            append_line(self.metrics, row)
+            for log in self.loggers:
+                log(int(row["step"]), {k: v for k, v in row.items() if k != "step"})
+
+    # ---- keeping ----
+
+    def _due(self, step: int) -> bool:
+        if wanted := self.options["checkpoint_steps"]:
+            return step % wanted == 0
+        since = time.monotonic() - self.last_saved
+        due = since > 600 or (step % self.job.feed.steps_per_epoch == 0 and since > 60)
+        return bool(distributed.gather(torch.tensor([due])).any()) if distributed.world() > 1 else due
+
+    def _save(self, step: Step) -> None:
+        if not torch.isfinite(step.numbers["loss"]):
+            raise TrainingFailed(f"the loss is {float(step.numbers['loss'])} at step {step.number}.")
+        if self.main:
+            checkpoint.save(
+                self.folder / "checkpoints",
+                step.number,
+                self.job.method,
+                self.job.optimizer,
+                {"threads": torch.get_num_threads(), "method": self.job.config["method"]},
+                self.options["keep_checkpoints"],
+            )
+            self.note_skipped()
+        self.last_saved = time.monotonic()
+
+    def note_skipped(self) -> None:
+        """List the files that were left out, each once."""
+        write_lines(self.folder / "skipped.jsonl", [*self.job.source.skipped, *self.job.canvas.skipped])
+
+    def _stopped(self, number: int) -> None:
+        again = f"tapetum pretrain --resume {self.folder}"
+        if self.main:
+            say(f"stopped as asked; everything is saved. Go on with: {again}")
+        raise SystemExit(130 if number == 2 else REQUEUE)
+
+    def finish(self) -> dict[str, Any]:
+        """Write the product: encoder.safetensors, encoder.json and, where the method predicts, the head."""
+        product = self.job.method.product()
+        if self.main:
+            product.save(self.folder)
+            if hasattr(self.job.method, "predict"):
+                head = self.job.method.classifier.state_dict()
+                with replacing(self.folder / "head.safetensors") as path:
+                    save_file({n: t.detach().cpu().contiguous() for n, t in head.items()}, path)
+                write_json(self.folder / "head.json", {"classes": self.job.source.classes})
+            self.note_skipped()
+        rows = read_lines(self.metrics) if self.main else []
+        last = {k: v for row in rows[-5:] for k, v in row.items() if k not in CLOCK}
+        return {"run": str(self.folder), "steps": self.job.steps, "seconds": time.monotonic() - self.began, **last}
+
+
+def pretrain(data: Any = None, *, given: dict[str, Any], groups: dict[str, dict], plan: bool = False) -> dict[str, Any]:
+    """The body of the verb `pretrain`; see tapetum.verbs.pretrain for the settings.
+
+    given: every setting by name, None where it is left open; groups: the settings `method.*` and so on.
+    """
+    given = {**given, "data": data}
+    folder = Path(given["out"]) if given.get("out") else None
+    resume, folder = _where(given.get("resume"), folder, plan)
+    if resume:
+        assert folder
+        given, groups = _continued(folder, given, groups)
+    elif data is None:
+        raise TapetumError("pretrain needs DATA: a folder, an archive, a list or arrays; or --resume RUN.")
+    check_loggers(given["logger"] or [])
+    if given.get("budget") or plan or given.get("micro_batch") == "auto":
+        from tapetum.train import plan as planning
+
+        given, report = planning.fitted(given, groups)
+        if plan:
+            return report
+    world = launch.count(given["devices"])
+    arguments = {"given": given, "groups": groups, "folder": folder, "resume": resume}
+    if world > 1 and not launch.launched():
+        launch.spawn(world, body, arguments)
+        return {"run": str(folder)}
+    return body(**arguments)
+
+
+def body(given: dict[str, Any], groups: dict[str, dict], folder: Path, resume: bool) -> dict[str, Any]:
+    """What each process does."""
+    with launch.group():
+        quiet = distributed.rank() > 0
+        job = setup.prepare(given, groups, quiet)
+        run = Run(folder, job, {**given, "plugin": given["method"] if given["method"].endswith(".py") else None})
+        if resume:
+            _check_same(folder, job)
+            start = run.resume()
+            run.note_environment()
+            if not quiet:
+                say(f"going on with {folder} at step {start:,} of {job.steps:,}")
+        else:
+            start = 0
+            run.create()
+            if not quiet:
+                _announce(job)
+        run.train(start)
+        result = run.finish()
+        if not quiet:
+            say(f"done in {duration(result['seconds'])}: {folder}/encoder.safetensors")
+            say(f"measure it with: tapetum evaluate {folder}")
+        return result
+
+
+def _announce(job: setup.Job) -> None:
+    rows = [(name, setup.plain(choice.value), choice.reason) for name, choice in job.choices.items()]
+    console.table(rows, ("setting", "value", "why"))
+
+
+def _where(resume: str | None, out: Path | None, plan: bool) -> tuple[bool, Path | None]:
+    """Whether to go on with a run, and in which folder. A run's folder is never overwritten."""
+    if plan:
+        return False, out
+    if resume not in (None, "auto"):
+        folder = Path(str(resume))
+        if not (folder / "config.yaml").exists():
+            raise TapetumError(f"{folder} is not a run: it has no config.yaml.")
+        return True, folder
+    if out is None:
+        raise TapetumError("pretrain needs --out RUN, the folder for the run.")
+    if (out / "config.yaml").exists():
+        if resume == "auto":
+            return True, out
+        raise TapetumError(f"{out} already holds a run; go on with --resume {out}, or choose another --out.")
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise TapetumError(f"{out} exists and is not an empty folder; choose another --out.")
+    return False, out
+
+
+def _continued(folder: Path, given: dict[str, Any], groups: dict[str, dict]) -> tuple[dict[str, Any], dict]:
+    """The run's own settings, with machine settings as given now; learning settings that differ are refused."""
+    saved = config.read(folder / "config.yaml")
+    own, own_groups = config.split(saved)
+    config.refuse_changes(own, own_groups, given, groups)
+    if str(own["method"]).endswith(".py"):
+        own["method"] = str(folder / "method.py")
+    kept = {**given, **own}
+    for name in config.MACHINE:
+        if given.get(name) is not None:
+            kept[name] = given[name]
+    if given["data"] is not None:
+        kept["data"] = given["data"]
+    return kept, own_groups
+
+
+def _check_same(folder: Path, job: setup.Job) -> None:
+    saved = config.read(folder / "config.yaml")
+    if saved["fingerprint"] != job.source.fingerprint():
+        raise TapetumError(
+            f"the images of {job.source.name} are not those that the run {folder} began with "
+            f"(fingerprint {job.source.fingerprint()[:12]}, the run's is {saved['fingerprint'][:12]})."
+        )
+
+
+def renumbered(labels: torch.Tensor, classes: list[str] | None, wanted: list[str] | None) -> torch.Tensor:
+    """Labels of one source in the numbering of another; classes unknown there become -1."""
+    if not classes or not wanted:
+        return torch.full_like(labels, -1)
+    to = torch.tensor([wanted.index(c) if c in wanted else -1 for c in classes] + [-1])
+    return to[labels]
+
+
+def environment() -> dict[str, Any]:
+    """What this process is and runs on."""
+    names = ("tapetum", "torch", "timm", "numpy", "pillow", "safetensors")
+    gpus = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
+    return {
+        "command": sys.argv,
+        "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+        "python": platform.python_version(),
+        "packages": {name: metadata.version(name) for name in names},
+        "machine": platform.platform(),
+        "cores": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "processes": distributed.world(),
+        "gpus": gpus,
+    }

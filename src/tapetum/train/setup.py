@@ -1,0 +1,201 @@
+"""Builds everything a run needs from its settings: data, method, optimiser, feed."""
+
+import inspect
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from tapetum import encoders
+from tapetum.base import settings
+from tapetum.base.console import say, warn
+from tapetum.base.errors import TapetumError
+from tapetum.data import Source, open_data
+from tapetum.data.canvas import Canvas
+from tapetum.methods import find
+from tapetum.methods.method import Method
+from tapetum.parts.schedule import Ramp
+from tapetum.train import defaults, launch, optimizer, sync_norm
+from tapetum.train.feed import Feed
+from tapetum.train.optimizer import OptimizerSettings
+from tapetum.views import specs
+
+
+@dataclass
+class Job:
+    """A run, ready to start."""
+
+    config: dict[str, Any]  # every resolved setting, flat: {"method": "simclr", "method.temperature": 0.1, ...}
+    choices: dict[str, defaults.Choice]
+    source: Source
+    canvas: Canvas
+    method: Method
+    optimizer: torch.optim.Optimizer
+    settings: OptimizerSettings
+    peak: float
+    feed: Feed
+    steps: int
+    device: torch.device
+    groups: dict[str, dict] = field(default_factory=dict)
+
+    def set_rates(self, t: float) -> None:
+        optimizer.set_rates(self.optimizer, self.method, self.settings, self.peak, t)
+
+
+def source_of(data: Any, labels: str, split: str | None) -> Source:
+    """The images to train on: of train/ val/ test/ folders only train/, unless a split is named."""
+    source = open_data(data, labels=labels, split=split)
+    if split is None and "train" in source.splits:
+        source = open_data(data, labels=labels, split="train")
+    return source
+
+
+def prepare(given: dict[str, Any], groups: dict[str, dict], quiet: bool = False) -> Job:
+    """Resolve all settings and build the run.
+
+    Args:
+        given: the settings of `pretrain` by name; None where the user left one open.
+        groups: {"method": {...}, "optimizer": {...}, "views": {...}, "encoder": {...}}, as given.
+        quiet: print nothing.
+
+    Raises TapetumError with one sentence for whatever cannot be.
+    """
+    kind = find(given["method"])
+    source = source_of(given["data"], given["labels"], given["split"])
+    if not quiet:
+        say(source.summary())
+    choices = defaults.choose(given, source, kind)
+    value = {**given, **{name: choice.value for name, choice in choices.items()}}
+    world = launch.count(value["devices"])
+    _check_numbers(value, world)
+    device = launch.device(value["devices"])
+
+    torch.manual_seed(value["seed"])
+    encoder = encoders.build(
+        value["encoder"], value["image_size"], weights=value["weights"], **groups.get("encoder", {})
+    )
+    method = build_method(kind, encoder, source, value["image_size"], groups.get("method", {}))
+    method.views = specs.configured(method.views, groups.get("views", {}))
+    method.to(device, memory_format=torch.channels_last)
+    if world > 1:
+        sync_norm.synchronise(method)
+
+    tuned = OptimizerSettings(**settings.check("optimizer", groups.get("optimizer", {}), OptimizerSettings))
+    peak = tuned.peak(value["batch_size"])
+    choices["optimizer.lr"] = defaults.Choice(
+        peak, "given" if tuned.lr else f"{tuned.name}'s usual rate for a batch of {value['batch_size']}"
+    )
+    share = value["batch_size"] // world
+    micro = value["micro_batch"] if isinstance(value["micro_batch"], int) else share
+    if micro < share and optimizer.has_batch_norm(method) and not quiet:
+        warn(
+            f"batch normalisation, and any loss over the batch, sees {micro} images at a time, not {share}: "
+            "the result differs from that of the whole batch."
+        )
+    side = defaults.canvas_side(
+        defaults.typical_side(source), specs.largest(method.views, value["image_size"])
+    )
+    canvas = Canvas(source, side, workers=value["workers"])
+    feed = Feed(
+        canvas,
+        source.labels,
+        method.views,
+        image_size=value["image_size"],
+        batch_size=value["batch_size"],
+        micro_batch=min(micro, share),
+        seed=value["seed"],
+        device=device,
+    )
+    steps = value["steps"] or value["epochs"] * feed.steps_per_epoch
+    job = Job(
+        {},
+        choices,
+        source,
+        canvas,
+        method,
+        optimizer.build(method, tuned, peak),
+        tuned,
+        peak,
+        feed,
+        steps,
+        device,
+        groups,
+    )
+    job.config = resolved(job, value, kind)
+    return job
+
+
+def build_method(kind: type[Method], encoder: encoders.Encoder, source: Source, size: int, given: dict) -> Method:
+    """The method on its encoder, its settings checked, facts of the data filled in.
+
+    Raises TapetumError where the encoder cannot give what the method needs, or the data lack labels.
+    """
+    if not encoder.gives(kind.needs):
+        raise TapetumError(
+            f"{kind.__name__} needs {kind.needs}, which {encoder.name} cannot give; "
+            + ("use a ViT, for instance --encoder vit_small_patch16_224." if kind.needs == "tokens" else "")
+        )
+    facts = {
+        "classes": len(source.classes) if source.classes else None,
+        "images": len(source),
+        "image_size": size,
+        "channels": 3,
+    }
+    wanted = inspect.signature(kind).parameters
+    keywords = settings.check(f"setting of {kind.__name__}", given, kind)
+    for name, fact in facts.items():
+        if name in wanted and name not in keywords:
+            if fact is None:
+                raise TapetumError(
+                    f"{kind.__name__} learns from labels, and {source.name} has none; "
+                    "use class folders or --labels FILE."
+                )
+            keywords[name] = fact
+    return kind(encoder, **keywords)
+
+
+def _check_numbers(value: dict[str, Any], world: int) -> None:
+    for name in ("epochs", "steps", "batch_size", "image_size"):
+        if value[name] is not None and value[name] < 1:
+            raise TapetumError(f"{name} is {value[name]}; it must be at least 1.")
+    if value["batch_size"] % world:
+        raise TapetumError(
+            f"batch_size {value['batch_size']} is for all {world} processes together and must be a multiple of that."
+        )
+    share = value["batch_size"] // world
+    micro = value["micro_batch"]
+    if isinstance(micro, int) and (micro < 1 or share % min(micro, share)):
+        raise TapetumError(f"micro_batch is {micro}; it must divide the {share} images that a process takes a step.")
+
+
+def resolved(job: Job, value: dict[str, Any], kind: type[Method]) -> dict[str, Any]:
+    """Every setting that the run uses, as plain values."""
+    config = {name: value[name] for name in value if name not in ("out", "resume", "plan", "budget", "logger")}
+    config["data"] = str(value["data"]) if isinstance(value["data"], str | Path) else job.source.name
+    config["epochs"] = -(-job.steps // job.feed.steps_per_epoch)
+    config["steps"] = job.steps
+    config["fingerprint"] = job.source.fingerprint()
+    used = inspect.signature(kind).parameters
+    for name, parameter in used.items():
+        if parameter.kind is parameter.KEYWORD_ONLY:
+            fact = {"classes": len(job.source.classes or []), "images": len(job.source)}.get(name)
+            given = job.groups.get("method", {}).get(name)
+            config[f"method.{name}"] = plain(
+                given if given is not None else fact if parameter.default is parameter.empty else parameter.default
+            )
+    for name, default in asdict(job.settings).items():
+        config[f"optimizer.{name}"] = plain(getattr(job.settings, name) if name != "lr" else job.peak)
+    for group in ("views", "encoder"):
+        for name, setting in job.groups.get(group, {}).items():
+            config[f"{group}.{name}"] = plain(setting)
+    return config
+
+
+def plain(value: Any) -> Any:
+    """A setting as JSON and YAML have it: schedules as text, tuples as lists."""
+    if isinstance(value, Ramp):
+        return value.start if value.start == value.end else str(value)
+    if isinstance(value, tuple | list):
+        return [plain(part) for part in value]
+    return value
