@@ -1,0 +1,147 @@
+"""Images that are arrays already: .npz and .npy files, arrays and tensors."""
+
+import zipfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from tapetum.base.errors import TapetumError
+from tapetum.data.decode import Damaged, to_rgb
+from tapetum.data.labels import with_values
+from tapetum.data.source import Source
+from tapetum.data.stores import Store
+
+IMAGES = ("images", "image", "x", "data", "arr_0")
+LABELS = ("labels", "label", "y", "targets", "target", "arr_1")
+_CHANNELS = (1, 3, 4)
+
+
+class Arrays(Store):
+    """Rows of an array; a key is the row."""
+
+    def __init__(self, array: np.ndarray, channels_first: bool):
+        self.array, self.channels_first = array, channels_first
+
+    def read(self, key: int, max_pixels: int, at_least: int = 0) -> tuple[np.ndarray, tuple[int, int]]:
+        pixels = to_pixels(self.array[key], self.channels_first)
+        return pixels, pixels.shape[:2]
+
+    def size(self, key: int) -> tuple[int, int]:
+        height, width = self.array.shape[2:4] if self.channels_first else self.array.shape[1:3]
+        return height, width
+
+    def content(self, key: int) -> bytes:
+        return to_pixels(self.array[key], self.channels_first).tobytes() + repr(self.size(key)).encode()
+
+
+def channels_first_of(shape: Sequence[int], tensor: bool = False) -> bool:
+    """Whether [C, H, W] rather than [H, W, C] or [H, W]; raises TapetumError for other shapes."""
+    if len(shape) == 2:
+        return False
+    if len(shape) != 3 or not (shape[0] in _CHANNELS or shape[2] in _CHANNELS):
+        raise TapetumError(
+            f"an image of shape {list(shape)} is neither [H, W], [H, W, C] nor [C, H, W] with C among 1, 3, 4"
+        )
+    if shape[0] in _CHANNELS and shape[2] in _CHANNELS:
+        return tensor
+    return shape[0] in _CHANNELS
+
+
+def to_pixels(array: np.ndarray, channels_first: bool) -> np.ndarray:
+    """One image of any layout and type -> uint8 [H, W, 3]; floats must lie in [0, 1]; raises Damaged."""
+    if not array.size:
+        raise Damaged("no pixels")
+    if array.dtype == np.uint16:
+        array = np.rint(array / 257.0).astype(np.uint8)
+    elif array.dtype == bool:
+        array = array.astype(np.uint8) * 255
+    elif array.dtype.kind == "f":
+        low, high = float(array.min()), float(array.max())
+        if not (low >= -1e-6 and high <= 1 + 1e-6):  # also false for not-a-number
+            raise Damaged(f"values from {low:.3g} to {high:.3g}; floats must lie in [0, 1]")
+        array = np.rint(array.astype(np.float32).clip(0, 1) * 255).astype(np.uint8)
+    elif array.dtype != np.uint8:
+        if array.dtype.kind not in "iu" or array.min() < 0 or array.max() > 255:
+            raise Damaged(f"values of type {array.dtype}; allowed: uint8, uint16, bool, or floats in [0, 1]")
+        array = array.astype(np.uint8)
+    if array.ndim == 2:
+        array = array[:, :, None]
+    elif channels_first:
+        array = array.transpose(1, 2, 0)
+    if array.shape[2] == 4:
+        return np.array(to_rgb(Image.fromarray(np.ascontiguousarray(array), "RGBA")))
+    return np.ascontiguousarray(np.broadcast_to(array, (*array.shape[:2], 3)))
+
+
+def open_array(name: str, images: Any) -> Source:
+    """An array or tensor [N, H, W, C], [N, C, H, W] or [N, H, W], uint8 or float in [0, 1]."""
+    tensor = type(images).__module__.startswith("torch")
+    array = images.detach().cpu().numpy() if tensor else np.asarray(images)
+    if array.dtype.kind not in "uifb" or array.ndim not in (3, 4) or not array.size:
+        raise TapetumError(
+            f"an array of shape {list(array.shape)} and type {array.dtype} holds no images; "
+            "allowed: [N, H, W, C], [N, C, H, W] or [N, H, W] of uint8 or floats in [0, 1]."
+        )
+    store = Arrays(array, channels_first_of(array.shape[1:], tensor))
+    try:
+        store.read(0, 2**31)
+    except Damaged as error:
+        raise TapetumError(f"{name} holds no images: {error}.") from error
+    return Source(name, store, range(len(array)), numbered(len(array)))
+
+
+def numbered(count: int) -> list[str]:
+    """Names for images that have none."""
+    return [f"{i:06d}" for i in range(count)]
+
+
+def open_npz(path: Path) -> Source:
+    """An .npz with images and perhaps labels, also with 'train_images', 'x_test' and the like; or an .npy."""
+    try:
+        loaded = np.load(path, allow_pickle=False, mmap_mode="r" if path.suffix == ".npy" else None)
+        arrays = (
+            {"images": loaded} if isinstance(loaded, np.ndarray) else {n: loaded[n] for n in loaded.files}
+        )
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+        why = "it holds Python objects, which are never unpickled" if "pickle" in str(error) else error
+        raise TapetumError(f"{path} cannot be read as arrays: {why}.") from error
+    found = {
+        s: pair for s in ("", "train", "val", "validation", "valid", "test") if (pair := _pair(arrays, s))
+    }
+    if not found:
+        shapes = ", ".join(f"{name} {list(array.shape)}" for name, array in list(arrays.items())[:12])
+        raise TapetumError(f"{path} has no array called 'images' (or x, image, data); it holds: {shapes}.")
+    if "" in found:
+        images, labels = found[""]
+        source = open_array(path.name, images)
+        return source if labels is None else with_values(source, labels, f"labels in {path.name}")
+    sets = list(found.values())
+    if len({images.shape[1:] for images, _ in sets}) > 1:
+        raise TapetumError(f"the splits in {path} have images of different shapes.")
+    source = open_array(path.name, np.concatenate([images for images, _ in sets]))
+    names = [{"val": "validation", "valid": "validation"}.get(s, s) for s in found]
+    source.split_of = [name for name, (images, _) in zip(names, sets) for _ in images]
+    source.paths = [f"{name}/{p}" for name, (images, _) in zip(names, sets) for p in numbered(len(images))]
+    if all(labels is None for _, labels in sets):
+        return source
+    values = [
+        np.full(len(images), -1) if y is None else np.asarray(y).reshape(len(images), -1)
+        for images, y in sets
+    ]
+    joined = np.concatenate([v.reshape(len(v), -1) for v in values])
+    return with_values(source, joined, f"labels in {path.name}")
+
+
+def _pair(arrays: dict[str, np.ndarray], split: str) -> tuple[np.ndarray, np.ndarray | None] | None:
+    """The images of one split, with its labels where there are some."""
+    lower = {name.lower(): array for name, array in arrays.items()}
+
+    def find(names: Sequence[str]) -> np.ndarray | None:
+        spelt = [form for n in names for form in ((f"{split}_{n}", f"{n}_{split}") if split else (n,))]
+        return next((lower[name] for name in spelt if name in lower), None)
+
+    images = find(IMAGES)
+    return None if images is None or images.ndim < 3 else (images, find(LABELS))

@@ -1,0 +1,219 @@
+"""Parquet and Arrow files with a column of images, and Hugging Face data sets saved to a folder."""
+
+import json
+import threading
+from collections import OrderedDict
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from tapetum.base.errors import TapetumError
+from tapetum.base.files import read_json
+from tapetum.data.decode import Damaged
+from tapetum.data.labels import with_values
+from tapetum.data.lists import LABEL, SPLIT, TEXT, cells, column, open_list, pyarrow, read_table
+from tapetum.data.source import Source
+from tapetum.data.stores import Store, file_stamp
+from tapetum.data.structure import split_name
+
+_IMAGE = ("image", "img", "jpg", "jpeg", "png", "picture", "photo", "image_bytes", "bytes", "pixel_values")
+_HELD_GROUPS = 8  # row groups of Parquet files that are kept decoded
+
+
+class Columns(Store):
+    """Images in the rows of Parquet or Arrow files; a key is (number of the file, row group, row in it)."""
+
+    def __init__(self, paths: list[Path], name: str):
+        self.paths, self.name = [str(path.absolute()) for path in paths], name
+        self._forget()
+
+    def _forget(self) -> None:
+        self._files: dict[int, Any] = {}
+        self._groups: OrderedDict[tuple[int, int], Any] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"paths": self.paths, "name": self.name}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._forget()
+
+    def _group(self, number: int, group: int) -> Any:
+        with self._lock:
+            if (number, group) in self._groups:
+                self._groups.move_to_end((number, group))
+                return self._groups[number, group]
+            path = self.paths[number]
+            if path.endswith(".parquet"):
+                if number not in self._files:
+                    self._files[number] = pyarrow("parquet").ParquetFile(path)
+                values = self._files[number].read_row_group(group, [self.name]).column(0)
+                if len(self._groups) >= _HELD_GROUPS:
+                    self._groups.popitem(last=False)
+            else:  # mapped, so that keeping it costs no memory
+                values = read_arrow(path).column(self.name)
+            self._groups[number, group] = values
+            return values
+
+    def content(self, key: tuple[int, int, int]) -> bytes:
+        number, group, row = key
+        try:
+            value = self._group(number, group)[row].as_py()
+            if isinstance(value, dict):
+                if value.get("bytes") is None and value.get("path"):
+                    value = (Path(self.paths[number]).parent / value["path"]).read_bytes()
+                else:
+                    value = value.get("bytes")
+        except TapetumError:
+            raise
+        except Exception as error:
+            raise Damaged(f"its row cannot be read ({str(error).splitlines()[0][:80]})") from error
+        if not isinstance(value, bytes):
+            raise Damaged("empty")
+        return value
+
+    def stamp(self, key: tuple[int, int, int]) -> str | None:
+        stamp = file_stamp(self.paths[key[0]])
+        return stamp and f"{stamp}|{self.name}|{key[1]}|{key[2]}"
+
+
+def read_arrow(path: str | Path) -> Any:
+    """A mapped Arrow file (stream or file form) as a table."""
+    lib, ipc = pyarrow("lib"), pyarrow("ipc")
+    mapped = lib.memory_map(str(path))
+    try:
+        return ipc.open_stream(mapped).read_all()
+    except lib.ArrowInvalid:
+        mapped.seek(0)
+        return ipc.open_file(mapped).read_all()
+
+
+def open_saved(folder: Path) -> Source:
+    """A Hugging Face data set (or several splits of one) as `save_to_disk` leaves it."""
+    several = folder / "dataset_dict.json"
+    parts = [folder / name for name in read_json(several)["splits"]] if several.exists() else [folder]
+    files, splits = [], []
+    for part in parts:
+        state = read_json(part / "state.json")
+        if state.get("_indices_data_files"):
+            raise TapetumError(f"{part} holds a selection by indices; save it again after flatten_indices().")
+        names = [row["filename"] for row in state.get("_data_files", [])]
+        files += [part / name for name in names]
+        splits += [part.name if several.exists() else ""] * len(names)
+    return open_columns(folder.name, files, splits)
+
+
+def open_parquets(name: str, paths: list[Path]) -> Source:
+    """Parquet files with images in them; 'train-00000-of-00002.parquet' belongs to the split train."""
+    splits = [split_name(path.stem.split("-")[0]) or split_name(path.parent.name) or "" for path in paths]
+    return open_columns(name, paths, splits)
+
+
+def open_parquet(path: Path) -> Source:
+    """One Parquet file: images in it, or a list of paths."""
+    try:
+        image, _ = _image_column(pyarrow("parquet").read_schema(path))
+    except (OSError, ValueError) as error:
+        raise TapetumError(f"{path} cannot be read as Parquet: {error}.") from error
+    if not image:
+        return open_list(path, read_table(path))
+    return open_parquets(path.name, [path])
+
+
+def open_columns(name: str, paths: list[Path], splits: Sequence[str]) -> Source:
+    """The rows of these files in order; each file belongs to the split given."""
+    keys: list[tuple[int, int, int]] = []
+    other: dict[str, list[Any]] = {}
+    written: list[str | None] = []
+    split_of: list[str] = []
+    image: str | None = None
+    info: dict[str, list[str]] = {}
+    for number, (path, split) in enumerate(zip(paths, splits)):
+        try:
+            if path.suffix == ".parquet":
+                opened = pyarrow("parquet").ParquetFile(path)
+                schema, groups = opened.schema_arrow, opened.metadata
+                counts = [groups.row_group(i).num_rows for i in range(groups.num_row_groups)]
+            else:
+                opened = read_arrow(path)
+                schema, counts = opened.schema, [opened.num_rows]
+            image, info = _image_column(schema)
+            if not image:
+                raise TapetumError(
+                    f"{path} has no column of images; its columns: {', '.join(map(repr, schema.names))}."
+                )
+            light = [n for n in schema.names if n.lower() in (*LABEL, *TEXT, *SPLIT) and n != image]
+            table = opened.read(light) if path.suffix == ".parquet" else opened.select(light)
+            for n in light:
+                other.setdefault(n, [None] * len(keys)).extend(table.column(n).to_pylist())
+            written += _written_paths(opened, path, schema, image)
+        except (OSError, ValueError) as error:
+            raise TapetumError(f"{path} cannot be read: {str(error).splitlines()[0]}.") from error
+        rows = [(number, group, row) for group, count in enumerate(counts) for row in range(count)]
+        keys += rows
+        split_of += [split] * len(rows)
+    if not keys or not image:
+        raise TapetumError(f"{name} holds no images: it has no rows.")
+    source = Source(name, Columns(paths, image), keys, _paths(written, split_of))
+    if not any(split_of) and (listed := column(other, SPLIT)):
+        split_of = [split_name(value) or value for value in cells(other[listed])]
+    source.split_of = split_of if any(split_of) else None
+    if text := column(other, TEXT):
+        source.texts = cells(other[text])
+    if label := column(other, LABEL):
+        values = [-1 if v is None else v for v in other[label]] if label in info else other[label]
+        return with_values(
+            source, values if label in info else cells(values), f"column {label!r}", info.get(label)
+        )
+    return source
+
+
+def _image_column(schema: Any) -> tuple[str | None, dict[str, list[str]]]:
+    """The column of images, and the class names of columns that have them (as Hugging Face notes them)."""
+    types = pyarrow("types")
+    noted = json.loads((schema.metadata or {}).get(b"huggingface", b"{}")).get("info", {}).get("features", {})
+    classes = {
+        n: f["names"] for n, f in noted.items() if isinstance(f, dict) and f.get("_type") == "ClassLabel"
+    }
+
+    def fits(field: Any) -> bool:
+        kind = field.type
+        if types.is_struct(kind):
+            return any(kind.field(i).name == "bytes" for i in range(kind.num_fields))
+        return types.is_binary(kind) or types.is_large_binary(kind)
+
+    fitting = [field.name for field in schema if fits(field)]
+    marked = [n for n in fitting if isinstance(noted.get(n), dict) and noted[n].get("_type") == "Image"]
+    known = [n for n in fitting if n.lower() in _IMAGE]
+    return next(iter([*marked, *known, *fitting]), None), classes
+
+
+def _written_paths(opened: Any, path: Path, schema: Any, image: str) -> list[str | None]:
+    """What each row itself says its image is called, or None."""
+    kind = schema.field(image).type
+    if not pyarrow("types").is_struct(kind) or kind.get_field_index("path") < 0:
+        count = opened.metadata.num_rows if path.suffix == ".parquet" else opened.num_rows
+        return [None] * count
+    if path.suffix == ".parquet":
+        values = opened.read([f"{image}.path"]).column(0)
+    else:
+        values = opened.column(image)
+    compute = pyarrow("compute")
+    return compute.struct_field(
+        values, [0 if path.suffix == ".parquet" else kind.get_field_index("path")]
+    ).to_pylist()
+
+
+def _paths(written: list[str | None], split_of: list[str]) -> list[str]:
+    """The written names where all rows have different ones, else numbers; below the split's folder."""
+    starts = [f"{split}/" if split else "" for split in split_of]
+    named = [start + (name or "").lstrip("/") for start, name in zip(starts, written)]
+    if all(written) and len(set(named)) == len(named):
+        return named
+    counts: dict[str, int] = {}
+    out = []
+    for start in starts:
+        counts[start] = counts.get(start, 0) + 1
+        out.append(f"{start}{counts[start] - 1:06d}")
+    return out

@@ -1,0 +1,155 @@
+"""Turns an image file into RGB pixels, and whatever is wrong with it into one `Damaged` with a reason."""
+
+import functools
+import io
+import os
+import struct
+import warnings
+from typing import BinaryIO
+
+import numpy as np
+from PIL import Image, UnidentifiedImageError
+
+from tapetum.base.errors import TapetumError
+
+MAX_PIXELS = 178_956_970  # where Pillow too refuses: about 13,400 x 13,400
+EXTENSIONS = (
+    *(".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".bmp", ".dib", ".gif", ".tif", ".tiff"),
+    *(".ppm", ".pgm", ".pbm", ".pnm", ".jp2", ".avif", ".tga"),
+)
+# A closed list: other readers of Pillow start programs (EPS) or are hardly ever photographs.
+_FORMATS = ["JPEG", "PNG", "WEBP", "BMP", "DIB", "GIF", "TIFF", "PPM", "JPEG2000", "AVIF", "TGA"]
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+_SIDEWAYS = (5, 6, 7, 8)
+_ORIENTATION = 0x0112
+warnings.filterwarnings("ignore", module=r"PIL\b")  # what matters becomes Damaged, the rest is noise in bulk
+
+
+class Damaged(TapetumError):
+    """An image that cannot be read; `str(error)` is the reason in a few words."""
+
+
+def decode(
+    content: bytes | str | os.PathLike | BinaryIO, max_pixels: int = MAX_PIXELS, at_least: int = 0
+) -> np.ndarray:
+    """An encoded image -> uint8 [H, W, 3], RGB, turned upright as EXIF says.
+
+    Transparent images are laid on white. 16-bit ones are scaled by their range (65535 -> 255), 32-bit and
+    float ones by the smallest of the ranges 1 (float only), 255, 65535 and their own that holds them.
+    Of several frames the first is taken. `at_least` > 0 lets JPEG leave out detail (much faster) as long as
+    both sides stay that long. Raises Damaged, and nothing else, for anything that is not a whole image of at
+    most `max_pixels` pixels, which is checked before any is decoded.
+    """
+    return decode_sized(content, max_pixels, at_least)[0]
+
+
+def decode_sized(
+    content: bytes | str | os.PathLike | BinaryIO, max_pixels: int = MAX_PIXELS, at_least: int = 0
+) -> tuple[np.ndarray, tuple[int, int]]:
+    """As `decode`, with the true size (height, width) that the image has without `at_least`."""
+    try:
+        with _open(content, max_pixels) as image:
+            width, height = image.size
+            if at_least:
+                image.draft(None, (at_least, at_least))
+            turn = image.getexif().get(_ORIENTATION, 1)
+            size = (width, height) if turn in _SIDEWAYS else (height, width)
+            image.load()
+            turn = image.getexif().get(_ORIENTATION, 1)  # again: TIFF turns itself while loading, and says so
+            rgb = to_rgb(image)
+    except Exception as error:
+        raise _damaged(error) from error
+    if turn in _TURNS:
+        rgb = rgb.transpose(_TURNS[turn])
+    return np.array(rgb), size
+
+
+def header_size(content: bytes | str | os.PathLike | BinaryIO) -> tuple[int, int]:
+    """The (height, width) of an encoded image after EXIF rotation, from its header alone; raises Damaged."""
+    try:
+        with _open(content, MAX_PIXELS) as image:
+            width, height = image.size
+            known = image.format != "PNG" or "exif" in image.info  # else Pillow would decode to look for it
+            turn = image.getexif().get(_ORIENTATION, 1) if known else 1
+    except Exception as error:
+        raise _damaged(error) from error
+    return (width, height) if turn in _SIDEWAYS else (height, width)
+
+
+@functools.cache
+def _formats() -> list[str]:
+    Image.init()
+    return [name for name in _FORMATS if name in Image.OPEN]
+
+
+def _open(content, max_pixels: int) -> Image.Image:
+    if Image.MAX_IMAGE_PIXELS and max_pixels > 2 * Image.MAX_IMAGE_PIXELS:
+        Image.MAX_IMAGE_PIXELS = max_pixels  # somebody asked for more than Pillow allows
+    if isinstance(content, bytes | bytearray | memoryview):
+        if not content:
+            raise Damaged("empty")
+        content = io.BytesIO(content)
+    image = Image.open(content, formats=_formats())
+    if image.width * image.height > max_pixels:
+        image.close()
+        raise Damaged(f"{image.width} x {image.height} is over the limit of {max_pixels:,} pixels")
+    if not image.width * image.height:
+        image.close()
+        raise Damaged("no pixels")
+    return image
+
+
+def to_rgb(image: Image.Image) -> Image.Image:
+    """A Pillow image of any mode -> mode RGB; the rules for transparency and depth stand at `decode`."""
+    if image.mode == "RGB" and "transparency" not in image.info:
+        return image
+    if image.mode.startswith("I") or image.mode == "F":
+        return Image.fromarray(_to_bytes(np.asarray(image), image.mode)).convert("RGB")
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        white = Image.new("RGBA", image.size, "white")
+        return Image.alpha_composite(white, image).convert("RGB")
+    return image.convert("RGB")
+
+
+def _to_bytes(values: np.ndarray, mode: str) -> np.ndarray:
+    """Deep grey values -> uint8 [H, W]."""
+    values = np.nan_to_num(values.astype(np.float64), posinf=0.0, neginf=0.0)
+    low, high = min(values.min(), 0.0), values.max()
+    if mode.startswith("I;16"):
+        high = 65535.0
+    elif low == 0.0:
+        ranges = (1.0, 255.0, 65535.0) if mode == "F" else (255.0, 65535.0)
+        high = next((top for top in ranges if high <= top), high)
+    return np.rint((values - low) * (255.0 / ((high - low) or 1.0))).astype(np.uint8)
+
+
+def _damaged(error: Exception) -> Damaged:
+    """What Pillow or the system said -> a reason in a few words."""
+    if isinstance(error, Damaged):
+        return error
+    if isinstance(error, Image.DecompressionBombError):
+        return Damaged("over the pixel limit")
+    if isinstance(error, UnidentifiedImageError):
+        return Damaged("not an image, or its header is damaged")
+    if isinstance(error, FileNotFoundError):
+        return Damaged("not there")
+    if isinstance(error, OSError) and error.strerror:
+        return Damaged(error.strerror.lower())
+    text = str(error).split("\n")[0]
+    if "truncated" in text.lower() or isinstance(error, EOFError | struct.error):
+        return Damaged("truncated")
+    return Damaged(f"cannot be decoded ({text[:80] or type(error).__name__})")
+
+
+def is_image(path: str) -> bool:
+    """Whether a file's name says that it is an image."""
+    return path[path.rfind(".") :].lower() in EXTENSIONS

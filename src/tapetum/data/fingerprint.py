@@ -1,0 +1,96 @@
+"""Names contents by a digest that neither depends on where they lie nor is slow to compute again."""
+
+import hashlib
+import os
+import sqlite3
+import unicodedata
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+from tapetum.base.console import Progress
+from tapetum.base.files import cache_dir
+from tapetum.data.decode import Damaged
+from tapetum.data.stores import Store
+
+_CHUNK = 512
+
+
+def fingerprint(store: Store, keys: Sequence[Any], paths: Sequence[str], labels: Sequence[str | None]) -> str:
+    """The digest (32 hex digits) of all (path, digest of the content, label), in the order of the paths."""
+    digests = _digests(store, keys)
+    rows = sorted(zip(map(_bytes, paths), digests, (_bytes(label or "") for label in labels)))
+    whole = hashlib.blake2b(digest_size=16)
+    for path, digest, label in rows:
+        whole.update(b"%d:%s%d:%s%d:%s" % (len(path), path, len(digest), digest, len(label), label))
+    return whole.hexdigest()
+
+
+def _bytes(text: str) -> bytes:
+    return unicodedata.normalize("NFC", text).encode(errors="surrogateescape")
+
+
+def _digests(store: Store, keys: Sequence[Any]) -> list[bytes]:
+    """The digest of every image's content, from the cache where its stamp is known there."""
+    stamps = [store.stamp(key) for key in keys]
+    names = [hashlib.blake2b(_bytes(s), digest_size=16).digest() if s else None for s in stamps]
+    known = _cached([name for name in names if name])
+    missing = [i for i, name in enumerate(names) if name not in known]
+
+    def digest(i: int) -> bytes:
+        try:
+            return store.digest(keys[i])
+        except Damaged:  # not there or not readable; not kept, since that may be mended
+            return b""
+
+    found: dict[int, bytes] = {}
+    if missing:
+        threads = min(16, (os.cpu_count() or 1) + 4)
+        with ThreadPoolExecutor(threads) as pool, Progress(len(missing), "reading contents") as bar:
+            for start in range(0, len(missing), _CHUNK):
+                part = missing[start : start + _CHUNK]
+                found.update(zip(part, pool.map(digest, part)))
+                bar.advance(len(part))
+        _keep([(name, found[i]) for i in missing if (name := names[i]) and found[i]])
+    return [found[i] if i in found else known[name] for i, name in enumerate(names)]
+
+
+def _open() -> sqlite3.Connection:
+    folder = cache_dir() / "fingerprints"
+    folder.mkdir(parents=True, exist_ok=True)
+    base = sqlite3.connect(folder / "digests.sqlite", timeout=20)
+    base.execute("CREATE TABLE IF NOT EXISTS digests (name BLOB PRIMARY KEY, digest BLOB) WITHOUT ROWID")
+    return base
+
+
+def _cached(names: list[bytes]) -> dict[bytes | None, bytes]:
+    """What the cache knows; nothing when it is damaged or out of reach."""
+    known: dict[bytes | None, bytes] = {}
+    try:
+        with closing(_open()) as base:
+            for start in range(0, len(names), _CHUNK):
+                part = names[start : start + _CHUNK]
+                marks = ",".join("?" * len(part))
+                known.update(base.execute(f"SELECT name, digest FROM digests WHERE name IN ({marks})", part))
+            return {name: d for name, d in known.items() if isinstance(d, bytes) and len(d) == 16}
+    except (sqlite3.Error, OSError):
+        return {}
+
+
+def _keep(rows: list[tuple[bytes, bytes]]) -> None:
+    """Add to the cache; a damaged one is thrown away, and one out of reach is done without."""
+    for attempt in range(2):
+        try:
+            with closing(_open()) as base, base:
+                base.executemany("INSERT OR REPLACE INTO digests VALUES (?, ?)", rows)
+            return
+        except sqlite3.OperationalError:  # locked, read-only, full
+            return
+        except (sqlite3.DatabaseError, OSError):
+            if attempt == 0:
+                try:
+                    Path(cache_dir() / "fingerprints" / "digests.sqlite").unlink(missing_ok=True)
+                except OSError:
+                    return

@@ -1,0 +1,168 @@
+"""Lists what lies in a folder, a zip or a tar, and sorts images from everything else."""
+
+import os
+import tarfile
+import zipfile
+import zlib
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from tapetum.base.errors import TapetumError
+from tapetum.data.decode import is_image
+from tapetum.data.stores import Files, Store, Tar, Zip
+
+COMPRESSED = (".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz", ".tar.zst")
+
+
+class Entry(NamedTuple):
+    """One file: its path with '/' from where the listing began, the store's key, and its length in bytes."""
+
+    path: str
+    key: Any
+    size: int
+    problem: str = ""  # why it cannot be read, where that is known already
+
+
+class Listing(NamedTuple):
+    store: Store
+    entries: list[Entry]  # sorted by path
+
+
+def folder(root: Path) -> Listing:
+    """Everything below a folder; links are followed, but nothing is entered twice."""
+    entries: list[Entry] = []
+    entered = set()
+    waiting = [""]
+    while waiting:
+        prefix = waiting.pop()
+        try:
+            here = (root / prefix).stat()
+            if (here.st_dev, here.st_ino) in entered:
+                continue
+            entered.add((here.st_dev, here.st_ino))
+            found = list(os.scandir(root / prefix))
+        except OSError as error:
+            if not prefix:
+                raise TapetumError(f"cannot look into {root}: {error.strerror}.") from error
+            entries.append(Entry(prefix, prefix, 0, "folder cannot be entered"))
+            continue
+        for item in found:
+            path = prefix + item.name
+            try:
+                if item.is_dir() and not hidden(item.name):
+                    waiting.append(path + "/")
+                else:  # a hidden folder counts as one hidden file
+                    entries.append(Entry(path, path, item.stat().st_size))
+            except OSError:
+                entries.append(Entry(path, path, 0, "link to nowhere"))
+    return Listing(Files(root), sorted(entries))
+
+
+def archive(path: Path) -> Listing:
+    """Everything in a zip or tar, which is read in place."""
+    name = path.name.lower()
+    if name.endswith(COMPRESSED):
+        raise TapetumError(
+            f"{path} is compressed as a whole, so single images cannot be reached in it; "
+            "unpack it once to a plain .tar, or repack it as .zip, and both are read in place."
+        )
+    try:
+        return _tar(path) if name.endswith(".tar") else _zip(path)
+    except (zipfile.BadZipFile, tarfile.TarError, EOFError, zlib.error, ValueError) as error:
+        raise TapetumError(f"the archive {path} is damaged or incomplete: {error}.") from error
+    except OSError as error:
+        raise TapetumError(f"cannot read {path}: {error.strerror or error}.") from error
+
+
+def shards(paths: list[Path]) -> Listing:
+    """The members of several tar files as if they were one."""
+    missing = [path for path in paths if not path.is_file()]
+    if missing:
+        raise TapetumError(
+            f"there is no file {missing[0]} ({len(missing)} of {len(paths)} shards are missing)."
+        )
+    entries: list[Entry] = []
+    for number, path in enumerate(paths):
+        entries += [e._replace(key=(number, *e.key[1:])) for e in archive(path).entries]
+    seen: dict[str, int] = {}
+    for entry in entries:
+        seen[entry.path] = seen.get(entry.path, 0) + 1
+    stems = [path.stem for path in paths]
+    entries = [e if seen[e.path] == 1 else e._replace(path=f"{stems[e.key[0]]}/{e.path}") for e in entries]
+    return Listing(Tar(paths), sorted(entries))
+
+
+def _zip(path: Path) -> Listing:
+    entries = []
+    with zipfile.ZipFile(path) as opened:
+        for info in opened.infolist():
+            if info.is_dir():
+                continue
+            problem = ""
+            if info.flag_bits & 1:
+                problem = "encrypted"
+            elif info.compress_type not in Zip.METHODS:
+                problem = "packed in an unknown way"
+            key = (info.header_offset, info.compress_size, info.file_size, info.compress_type, info.CRC)
+            name = info.filename.replace("\\", "/")  # as some systems write them
+            entries.append(Entry(name, key, info.file_size, problem or _unsafe(name)))
+    return Listing(Zip(path), sorted(entries))
+
+
+def _tar(path: Path) -> Listing:
+    entries = []
+    with tarfile.open(path, "r:") as opened:
+        for member in opened:
+            if member.isdir():
+                continue
+            problem = "" if member.isreg() and not member.issparse() else "link or special file"
+            name = member.name.removeprefix("./")
+            key = (0, member.offset_data, member.size)
+            entries.append(Entry(name, key, member.size, problem or _unsafe(name)))
+    return Listing(Tar([path]), sorted(entries))
+
+
+def _unsafe(name: str) -> str:
+    """Names that point out of an archive do no harm here, but nothing good calls itself so."""
+    hostile = name.startswith("/") or ".." in name.split("/") or "\0" in name or name[1:2] == ":"
+    return "unsafe name" if hostile else ""
+
+
+def hidden(name: str) -> bool:
+    """Whether a file or folder is one that systems leave lying about."""
+    return name.startswith(".") or name in ("__MACOSX", "Thumbs.db", "desktop.ini", "@eaDir", "lost+found")
+
+
+def below(listing: Listing, inner: str) -> list[Entry]:
+    """The entries below a folder of the listing, or the one file of that name, with paths from there."""
+    inner = inner.strip("/")
+    if not inner:
+        return listing.entries
+    exact = [e._replace(path=e.path.rsplit("/", 1)[-1]) for e in listing.entries if e.path == inner]
+    start = inner + "/"
+    return exact or [
+        e._replace(path=e.path[len(start) :]) for e in listing.entries if e.path.startswith(start)
+    ]
+
+
+def images(entries: Iterable[Entry]) -> tuple[list[Entry], list[dict[str, str]]]:
+    """The readable images among the entries, and what was left out as {"path", "reason"}."""
+    kept: list[Entry] = []
+    skipped = []
+    for entry in entries:
+        if any(map(hidden, entry.path.split("/"))):
+            reason = "hidden"
+        elif not is_image(entry.path):
+            reason = entry.problem if entry.problem == "unsafe name" else "not an image"
+        elif entry.problem:
+            reason = entry.problem
+        elif not entry.size:
+            reason = "empty"
+        elif kept and kept[-1].path == entry.path:
+            reason = "twice in the archive"
+        else:
+            kept.append(entry)
+            continue
+        skipped.append({"path": entry.path, "reason": reason})
+    return kept, skipped
