@@ -9,6 +9,7 @@ from typing import BinaryIO
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
+from PIL.TiffImagePlugin import TiffImageFile
 
 from tapetum.base.errors import TapetumError
 
@@ -58,18 +59,18 @@ def decode_sized(
     try:
         with _open(content, max_pixels) as image:
             width, height = image.size
-            if at_least:
-                image.draft(None, (at_least, at_least))
-            turn = image.getexif().get(_ORIENTATION, 1)
-            size = (width, height) if turn in _SIDEWAYS else (height, width)
+            drafted = image.draft(None, (at_least, at_least)) if at_least else None
             image.load()
-            turn = image.getexif().get(_ORIENTATION, 1)  # again: TIFF turns itself while loading, and says so
+            turn = image.getexif().get(_ORIENTATION, 1)  # after load: TIFF turns itself and says so
             rgb = to_rgb(image)
     except Exception as error:
         raise _damaged(error) from error
     if turn in _TURNS:
         rgb = rgb.transpose(_TURNS[turn])
-    return np.array(rgb), size
+    pixels = np.array(rgb)
+    if not drafted:
+        return pixels, pixels.shape[:2]
+    return pixels, (width, height) if turn in _SIDEWAYS else (height, width)
 
 
 def header_size(content: bytes | str | os.PathLike | BinaryIO) -> tuple[int, int]:
@@ -77,6 +78,8 @@ def header_size(content: bytes | str | os.PathLike | BinaryIO) -> tuple[int, int
     try:
         with _open(content, MAX_PIXELS) as image:
             width, height = image.size
+            if isinstance(image, TiffImageFile):  # versions of Pillow differ in what they call its size
+                width, height = image.tag_v2[256], image.tag_v2[257]
             known = image.format != "PNG" or "exif" in image.info  # else Pillow would decode to look for it
             turn = image.getexif().get(_ORIENTATION, 1) if known else 1
     except Exception as error:

@@ -151,10 +151,12 @@ def images(entries: Iterable[Entry]) -> tuple[list[Entry], list[dict[str, str]]]
     kept: list[Entry] = []
     skipped = []
     for entry in entries:
-        if any(map(hidden, entry.path.split("/"))):
+        if entry.problem == "unsafe name":
+            reason = entry.problem
+        elif any(map(hidden, entry.path.split("/"))):
             reason = "hidden"
         elif not is_image(entry.path):
-            reason = entry.problem if entry.problem == "unsafe name" else "not an image"
+            reason = "not an image"
         elif entry.problem:
             reason = entry.problem
         elif not entry.size:
