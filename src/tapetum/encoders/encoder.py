@@ -1,0 +1,221 @@
+"""An encoder: a backbone that carries its preprocessing and gives everything in one pass."""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from tapetum.base.console import Progress
+from tapetum.base.errors import TapetumError, unknown
+from tapetum.base.files import replacing, write_json
+from tapetum.encoders import backbones
+from tapetum.encoders import prepare as preparation
+from tapetum.encoders.spec import Spec
+
+FORMAT = 1
+
+
+@dataclass
+class Features:
+    """What one pass gives; what the backbone has none of is None.
+
+    vector [B, D]; prefix [B, P, D] (class and register tokens); tokens [B, N, D] row by row;
+    maps [B, C, H, W]; layers: what the asked blocks gave, [B, P + N, D] each.
+    """
+
+    vector: Tensor
+    prefix: Tensor | None = None
+    tokens: Tensor | None = None
+    maps: Tensor | None = None
+    layers: list[Tensor] = field(default_factory=list)
+
+
+class Encoder(nn.Module):
+    """A backbone with its preprocessing. `encoders.build` and `encoders.load` make one.
+
+    It takes pixels in [0, 1] and normalises for itself.
+
+    Attributes:
+        net: the backbone.
+        spec: how to build it again, and how images are prepared for it.
+        dim: width D of its features.
+        patch, grid: side of a patch in pixels and patches a side; None where there are no patches.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, net: nn.Module, spec: Spec):
+        super().__init__()
+        self.net, self.spec = net, spec
+        self.register_buffer("mean", torch.tensor(spec.mean).view(-1, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(spec.std).view(-1, 1, 1), persistent=False)
+        self.patch = backbones.patch(net)
+        self.grid = spec.image_size // self.patch if self.patch else None
+        self.blank: nn.Parameter | None = None
+        self.dim = self._measure()
+
+    @torch.no_grad()
+    def _measure(self) -> int:
+        was = self.training
+        try:
+            x = torch.zeros(1, len(self.spec.mean), self.spec.image_size, self.spec.image_size)
+            vector = self.eval().features(x).vector
+        except (RuntimeError, ValueError, AssertionError) as error:
+            raise TapetumError(
+                f"{self.name} does not take images of {self.spec.image_size} pixels: {str(error).splitlines()[0]}."
+            ) from error
+        self.train(was)
+        if vector.ndim != 2:
+            raise TapetumError(f"{self.name} gives features of shape {list(vector.shape)}, not one vector an image.")
+        return vector.shape[1]
+
+    @property
+    def name(self) -> str:
+        """What the backbone is called."""
+        return self.spec.name
+
+    @property
+    def image_size(self) -> int:
+        """The side of the images that it is made for, in pixels."""
+        return self.spec.image_size
+
+    def gives(self, what: str) -> bool:
+        """Whether it can give "vector", "tokens" or "maps"."""
+        return what == "vector" or (self.patch is not None if what == "tokens" else backbones.has_maps(self.net))
+
+    def add_blank(self) -> None:
+        """Make the learnt token that stands for hidden patches in `features(hide=...)`."""
+        if self.blank is None:
+            width = getattr(self.net, "embed_dim", self.dim)
+            self.blank = nn.Parameter(0.02 * torch.randn(width))
+
+    def no_weight_decay(self) -> set[str]:
+        """Names of parameters that the backbone's authors do not decay."""
+        names = getattr(self.net, "no_weight_decay", set)()
+        return {f"net.{name}" for name in names} | {"blank"}
+
+    def features(
+        self,
+        x: Tensor,
+        keep: Tensor | None = None,
+        hide: Tensor | None = None,
+        layers: Sequence[int] = (),
+        causal: bool = False,
+    ) -> Features:
+        """Everything about pixels x [B, C, S, S] in [0, 1] in one pass.
+
+        Args:
+            x: of any size S that the backbone takes.
+            keep: [B, K] int64, the patches that are shown; the backbone sees no others.
+            hide: [B, N] bool, patches shown as blanks (`add_blank` first).
+            layers: numbers of the blocks whose output is wanted.
+            causal: each token sees only itself and those before it.
+
+        Raises TapetumError for what this backbone cannot do.
+        """
+        x = (x - self.mean) / self.std
+        if self.patch is not None:
+            blank = self.blank if hide is not None else None
+            if hide is not None and blank is None:
+                raise TapetumError("hidden patches need encoder.add_blank() first.")
+            return Features(*backbones.transformer(self.net, x, keep, hide, blank, layers, causal))
+        if keep is not None or hide is not None or causal:
+            raise TapetumError(f"{self.name} has no patches to keep or hide; use a ViT.")
+        vector, maps, between = backbones.convolutional(self.net, x, layers)
+        return Features(vector, maps=maps, layers=between)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Pixels [B, C, S, S] in [0, 1] -> features [B, D]."""
+        return self.features(x).vector
+
+    def tokens(self, x: Tensor, keep: Tensor | None = None, hide: Tensor | None = None) -> Tensor:
+        """Pixels [B, C, S, S] in [0, 1] -> tokens of the patches [B, N, D]; see `features`."""
+        if self.patch is None:
+            raise TapetumError(f"{self.name} gives no tokens; use a ViT.")
+        tokens = self.features(x, keep=keep, hide=hide).tokens
+        assert tokens is not None
+        return tokens
+
+    def maps(self, x: Tensor) -> Tensor:
+        """Pixels [B, C, S, S] in [0, 1] -> feature maps [B, D, H, W]."""
+        features = self.features(x)
+        if features.maps is not None:
+            return features.maps
+        if features.tokens is None:
+            raise TapetumError(f"{self.name} gives no feature maps.")
+        side = int(features.tokens.shape[1] ** 0.5)
+        return features.tokens.mT.unflatten(2, (side, side))
+
+    def prepare(self, pixels: np.ndarray) -> np.ndarray:
+        """An image uint8 [H, W, 3] -> uint8 [3, S, S], as this encoder wants it."""
+        return preparation.prepare(pixels, self.spec)
+
+    @torch.no_grad()
+    def encode(
+        self,
+        images: Any,
+        *,
+        out: Literal["vector", "tokens", "maps"] = "vector",
+        batch_size: int = 64,
+        errors: Literal["raise", "nan"] = "raise",
+        device: str | torch.device | None = None,
+    ) -> np.ndarray:
+        """Features of images as people have them.
+
+        Args:
+            images: paths, PIL images, arrays or tensors (uint8 or in [0, 1]), one or many, of any sizes.
+            out: "vector" gives [N, D], "tokens" [N, P, D], "maps" [N, D, H, W]; float32, row i for image i.
+            batch_size: images at once.
+            errors: what to do with an image that cannot be read: raise TapetumError, or give a row of NaN.
+            device: where to compute; by default a GPU where there is one.
+        """
+        if out not in ("vector", "tokens", "maps"):
+            raise unknown("output", out, ("vector", "tokens", "maps"))
+        if errors not in ("raise", "nan"):
+            raise unknown("way with errors", errors, ("raise", "nan"))
+        images, single = preparation.as_list(images)
+        was, home = self.training, self.mean.device
+        self.eval().to(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        result = None
+        try:
+            with Progress(len(images), "encoding") as progress:
+                for pixels, at in preparation.batches(images, self.spec, batch_size, errors):
+                    x = pixels.to(self.mean.device).float() / 255
+                    y = (self(x) if out == "vector" else getattr(self, out)(x)).float().cpu().numpy()
+                    if result is None:
+                        result = np.full((len(images), *y.shape[1:]), np.nan, dtype=np.float32)
+                    result[at] = y
+                    progress.advance(len(at))
+        finally:
+            self.train(was).to(home)
+        if result is None:
+            result = np.full((len(images), self.dim), np.nan, dtype=np.float32)
+        return result[0] if single else result
+
+    def digest(self) -> str:
+        """SHA-256 of the weights: equal for equal weights, whatever their memory layout or device."""
+        whole = hashlib.sha256()
+        for name, tensor in sorted(self.net.state_dict().items()):
+            whole.update(f"{name} {tensor.dtype} {list(tensor.shape)}".encode())
+            whole.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes())
+        return whole.hexdigest()
+
+    def save(self, folder: str | Path) -> None:
+        """Write encoder.safetensors and encoder.json, each whole or not at all."""
+        folder = Path(folder)
+        tensors, seen = {}, set()
+        for name, tensor in self.net.state_dict(keep_vars=True).items():
+            if id(tensor) not in seen:  # shared tensors stand once, under their first name
+                seen.add(id(tensor))
+                tensors[name] = tensor.detach().cpu().contiguous()
+        with replacing(folder / "encoder.safetensors") as path:
+            save_file(tensors, path, {"format": "pt"})
+        facts: dict[str, Any] = {"format": FORMAT, "digest": self.digest(), "dim": self.dim, **self.spec.as_dict()}
+        write_json(folder / "encoder.json", facts)

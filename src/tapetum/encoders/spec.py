@@ -1,0 +1,61 @@
+"""How an encoder is built again and how images are prepared for it, as plain data."""
+
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any
+
+from tapetum.base.errors import TapetumError, unknown
+
+MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet, as nearly every network expects
+FITS = ("crop", "pad", "squash")
+
+
+@dataclass(frozen=True)
+class Spec:
+    """Args:
+    name: what the user asked for.
+    model: timm's name of the model; "" for a module that only Python can build.
+    args: timm's own arguments for it.
+    image_size: side in pixels.
+    mean, std: of each channel, for pixels in [0, 1].
+    fit: how an image becomes a square: crop its middle, pad it, or squash it.
+    crop_pct: share of the shorter side that the crop keeps.
+    interpolation: "bilinear" or "bicubic", antialiased.
+    stem: "" or what was changed beyond timm's arguments; timm cannot load such a model.
+    began_from: what the weights were before training here, "none" when random.
+    """
+
+    name: str
+    model: str
+    args: dict[str, Any] = field(default_factory=dict)
+    image_size: int = 224
+    mean: tuple[float, ...] = MEAN
+    std: tuple[float, ...] = STD
+    fit: str = "crop"
+    crop_pct: float = 1.0
+    interpolation: str = "bilinear"
+    stem: str = ""
+    began_from: str = "none"
+
+    def __post_init__(self):
+        if self.fit not in FITS:
+            raise unknown("fit", self.fit, FITS)
+        object.__setattr__(self, "mean", tuple(self.mean))
+        object.__setattr__(self, "std", tuple(self.std))
+
+    def as_dict(self) -> dict[str, Any]:
+        """As JSON has it."""
+        return {**asdict(self), "mean": list(self.mean), "std": list(self.std)}
+
+    def preprocessing(self) -> dict[str, Any]:
+        """The part that says how images are prepared."""
+        names = ("image_size", "mean", "std", "fit", "crop_pct", "interpolation")
+        return {name: value for name, value in self.as_dict().items() if name in names}
+
+    @classmethod
+    def from_dict(cls, facts: dict[str, Any], where: str) -> "Spec":
+        """Raises TapetumError naming the file when a fact is missing or unknown to this version."""
+        own = {f.name for f in fields(cls)}
+        try:
+            return cls(**{name: value for name, value in facts.items() if name in own})
+        except TypeError as error:
+            raise TapetumError(f"{where} does not describe an encoder: {error}.") from error
