@@ -127,6 +127,21 @@ def test_labels_are_taken_from_targets_without_reading(batch):
     assert open_data(Subset(items, [1, 2])).label_names() == ["wolf", "fox"]
 
 
+def test_hugging_face_columns_are_read_without_the_images():
+    class Column:
+        names = ["ant", "bee"]
+
+    class Rows(Items):
+        def __getitem__(self, i):
+            return [1, 0, 1] if i == "label" else self.item(i)
+
+    def item(i):
+        raise AssertionError("read")
+
+    rows = Rows(item, 3, features={"image": None, "label": Column()})
+    assert open_data(rows).label_names() == ["bee", "ant", "bee"]
+
+
 def test_items_that_fail_are_damaged(batch):
     def item(i):
         if i == 2:

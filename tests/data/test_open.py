@@ -55,7 +55,9 @@ def test_class_folders_and_forced_date_folders(write, png):
     pets = open_data(write({f"{c}/{i}.png": png(i) for c in ("dog", "cat") for i in range(2)}))
     assert pets.classes == ["cat", "dog"] and pets.labels.tolist() == [0, 0, 1, 1]
     assert pets.label_origin == "folders" and "2 classes from folders" in pets.summary()
-    assert open_data(pets, labels="none").labels is None
+    bare = open_data(pets, labels="none")
+    assert bare.labels is None and open_data(bare).labels is None
+    assert open_data(bare, labels="folders").classes == ["cat", "dog"]
     dates = write({f"2023-0{m}/{i}.png": png(i) for m in (4, 5) for i in range(2)}, "album")
     assert open_data(dates).labels is None and "folders look like dates" in open_data(dates).summary()
     assert open_data(dates, labels="folders").classes == ["2023-04", "2023-05"]

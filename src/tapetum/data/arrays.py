@@ -1,6 +1,5 @@
 """Images that are arrays already: .npz and .npy files, arrays and tensors."""
 
-import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -9,7 +8,7 @@ import numpy as np
 from PIL import Image
 
 from tapetum.base.errors import TapetumError
-from tapetum.data.decode import Damaged, to_rgb
+from tapetum.data.decode import Damaged, one_line, to_rgb
 from tapetum.data.labels import with_values
 from tapetum.data.source import Source
 from tapetum.data.stores import Store
@@ -105,8 +104,12 @@ def open_npz(path: Path) -> Source:
         arrays = (
             {"images": loaded} if isinstance(loaded, np.ndarray) else {n: loaded[n] for n in loaded.files}
         )
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
-        why = "it holds Python objects, which are never unpickled" if "pickle" in str(error) else error
+    except Exception as error:  # whatever the bytes of a stranger make a parser raise
+        why = (
+            "it holds Python objects, which are never unpickled"
+            if "pickle" in str(error)
+            else one_line(error)
+        )
         raise TapetumError(f"{path} cannot be read as arrays: {why}.") from error
     found = {
         s: pair for s in ("", "train", "val", "validation", "valid", "test") if (pair := _pair(arrays, s))

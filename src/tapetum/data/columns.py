@@ -9,7 +9,7 @@ from typing import Any
 
 from tapetum.base.errors import TapetumError
 from tapetum.base.files import read_json
-from tapetum.data.decode import Damaged
+from tapetum.data.decode import Damaged, one_line
 from tapetum.data.labels import with_values
 from tapetum.data.lists import LABEL, SPLIT, TEXT, cells, column, open_list, pyarrow, read_table
 from tapetum.data.source import Source
@@ -68,7 +68,7 @@ class Columns(Store):
         except TapetumError:
             raise
         except Exception as error:
-            raise Damaged(f"its row cannot be read ({str(error).splitlines()[0][:80]})") from error
+            raise Damaged(f"its row cannot be read ({one_line(error)})") from error
         if not isinstance(value, bytes):
             raise Damaged("empty")
         return value
@@ -83,10 +83,12 @@ def read_arrow(path: str | Path) -> Any:
     lib, ipc = pyarrow("lib"), pyarrow("ipc")
     mapped = lib.memory_map(str(path))
     try:
-        return ipc.open_stream(mapped).read_all()
+        table = ipc.open_stream(mapped).read_all()
     except lib.ArrowInvalid:
         mapped.seek(0)
-        return ipc.open_file(mapped).read_all()
+        table = ipc.open_file(mapped).read_all()
+    table.validate(full=True)  # offsets that point astray would end the process
+    return table
 
 
 def open_saved(folder: Path) -> Source:
@@ -114,8 +116,10 @@ def open_parquet(path: Path) -> Source:
     """One Parquet file: images in it, or a list of paths."""
     try:
         image, _ = _image_column(pyarrow("parquet").read_schema(path))
-    except (OSError, ValueError) as error:
-        raise TapetumError(f"{path} cannot be read as Parquet: {error}.") from error
+    except TapetumError:
+        raise
+    except Exception as error:
+        raise TapetumError(f"{path} cannot be read as Parquet: {one_line(error)}.") from error
     if not image:
         return open_list(path, read_table(path))
     return open_parquets(path.name, [path])
@@ -148,8 +152,10 @@ def open_columns(name: str, paths: list[Path], splits: Sequence[str]) -> Source:
             for n in light:
                 other.setdefault(n, [None] * len(keys)).extend(table.column(n).to_pylist())
             written += _written_paths(opened, path, schema, image)
-        except (OSError, ValueError) as error:
-            raise TapetumError(f"{path} cannot be read: {str(error).splitlines()[0]}.") from error
+        except TapetumError:
+            raise
+        except Exception as error:  # whatever the bytes of a stranger make a parser raise
+            raise TapetumError(f"{path} cannot be read: {one_line(error)}.") from error
         rows = [(number, group, row) for group, count in enumerate(counts) for row in range(count)]
         keys += rows
         split_of += [split] * len(rows)

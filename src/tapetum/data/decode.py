@@ -147,10 +147,15 @@ def _damaged(error: Exception) -> Damaged:
         return Damaged("not there")
     if isinstance(error, OSError) and error.strerror:
         return Damaged(error.strerror.lower())
-    text = str(error).split("\n")[0]
+    text = one_line(error)
     if "truncated" in text.lower() or isinstance(error, EOFError | struct.error):
         return Damaged("truncated")
-    return Damaged(f"cannot be decoded ({text[:80] or type(error).__name__})")
+    return Damaged(f"cannot be decoded ({text})")
+
+
+def one_line(error: Exception) -> str:
+    """The beginning of what a library said, fit for a sentence."""
+    return next(iter(str(error).splitlines()), type(error).__name__)[:120].rstrip(".")
 
 
 def is_image(path: str) -> bool:

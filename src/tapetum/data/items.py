@@ -103,6 +103,9 @@ def _targets(items: Any) -> tuple[Any, list[str] | None]:
     if hasattr(items, "indices") and hasattr(items, "dataset"):  # torch.utils.data.Subset
         values, classes = _targets(items.dataset)
         return (None if values is None else np.asarray(values)[list(items.indices)]), classes
+    if isinstance(features := getattr(items, "features", None), dict):  # Hugging Face
+        name = next((name for name in LABELS if name in features), None)
+        return (list(items[name]), getattr(features[name], "names", None)) if name else (None, None)
     for attribute in ("targets", "labels"):
         values = getattr(items, attribute, None)
         if values is not None and not callable(values) and np.shape(values) == (len(items),):

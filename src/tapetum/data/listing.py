@@ -3,13 +3,12 @@
 import os
 import tarfile
 import zipfile
-import zlib
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from tapetum.base.errors import TapetumError
-from tapetum.data.decode import is_image
+from tapetum.data.decode import is_image, one_line
 from tapetum.data.stores import Files, Store, Tar, Zip
 
 COMPRESSED = (".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz", ".tar.zst")
@@ -69,10 +68,10 @@ def archive(path: Path) -> Listing:
         )
     try:
         return _tar(path) if name.endswith(".tar") else _zip(path)
-    except (zipfile.BadZipFile, tarfile.TarError, EOFError, zlib.error, ValueError) as error:
-        raise TapetumError(f"the archive {path} is damaged or incomplete: {error}.") from error
     except OSError as error:
         raise TapetumError(f"cannot read {path}: {error.strerror or error}.") from error
+    except Exception as error:  # whatever the bytes of a stranger make a parser raise
+        raise TapetumError(f"the archive {path} is damaged or incomplete: {one_line(error)}.") from error
 
 
 def shards(paths: list[Path]) -> Listing:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from tapetum.base.errors import TapetumError
-from tapetum.data.decode import is_image
+from tapetum.data.decode import is_image, one_line
 from tapetum.data.listing import hidden
 from tapetum.data.source import Source
 from tapetum.data.stores import Files
@@ -50,8 +50,10 @@ def read_table(path: Path) -> Table:
             return _read_csv(path, "\t" if suffix == ".tsv" else None)
     except FileNotFoundError:
         raise TapetumError(f"there is no file {path}.") from None
-    except (OSError, ValueError, csv.Error) as error:
-        raise TapetumError(f"{path} cannot be read as a table: {error}.") from error
+    except TapetumError:
+        raise
+    except Exception as error:  # whatever the bytes of a stranger make a parser raise
+        raise TapetumError(f"{path} cannot be read as a table: {one_line(error)}.") from error
     raise TapetumError(f"{path} is not a table that can be read; allowed: {', '.join(SUFFIXES)}.")
 
 
@@ -158,7 +160,7 @@ def _problem(place: str, relative: str, kept: dict[str, int]) -> str:
         return "not an image"
     try:
         return "" if os.stat(place).st_size else "empty"  # noqa: PTH116
-    except OSError:
+    except (OSError, ValueError):  # ValueError: a name with a zero byte
         return "not there"
 
 

@@ -46,7 +46,8 @@ def open_data(
         raise TapetumError(f"{source.name} holds no images.{_left_out(source.skipped)}")
     if source.split_of is None:
         source.split_of = splits(source.paths)[0]
-    source = labelling.apply(source, labels)
+    if not isinstance(data, Source) or labels != "auto":  # a source keeps what it has, also no labels
+        source = labelling.apply(source, labels)
     source = source.part(split) if split else source
     if max_pixels != MAX_PIXELS:
         source.max_pixels = max_pixels

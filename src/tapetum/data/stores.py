@@ -103,8 +103,8 @@ class Pread:
                 with self._lock:
                     os.lseek(self._handle, offset, os.SEEK_SET)
                     content = os.read(self._handle, length)
-        except OSError as error:
-            raise Damaged(f"its archive cannot be read ({error.strerror or error})") from error
+        except (OSError, OverflowError) as error:
+            raise Damaged(f"its archive cannot be read ({error})") from error
         if len(content) < length:
             raise Damaged("cut off: its archive ends before it")
         return content
