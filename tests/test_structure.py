@@ -27,7 +27,8 @@ LAYERS = [  # from the top down; a folder or file imports from its own layer and
     {"base"},
 ]
 DEPTH = {name: depth for depth, names in enumerate(LAYERS) for name in names}
-UNPICKLING = {"pickle", "cPickle", "_pickle", "dill", "cloudpickle", "joblib", "shelve", "marshal"}
+UNPICKLING = {"_pickle", "dill", "cloudpickle", "joblib", "shelve", "marshal"}
+HARMLESS = {"UnpicklingError", "PicklingError", "PickleError"}  # all that is wanted of pickle
 OF_A_MACHINE = re.compile(r"(?<![\w.~<:])/(?:home|root|Users|work|tmp)/[\w.-]+")
 
 
@@ -106,14 +107,27 @@ def called(node: ast.Call) -> str:
     return ast.unparse(node.func) if isinstance(node.func, ast.Name | ast.Attribute) else ""
 
 
-def unsafe(node: ast.AST) -> str | None:
+def safe_loaders(tree: ast.AST) -> set[str]:
+    """YAML's safe loader, and what a file derives from it."""
+    own = {
+        node.name
+        for node in ast.walk(tree)
+        if isinstance(node, ast.ClassDef)
+        and [ast.unparse(base) for base in node.bases] == ["yaml.SafeLoader"]
+    }
+    return {"yaml.SafeLoader", *own}
+
+
+def unsafe(node: ast.AST, loaders: set[str]) -> str | None:
     """What a piece of code does that could run a stranger's code, or None."""
-    if isinstance(node, ast.Import | ast.ImportFrom):
-        names = (
-            [node.module or ""] if isinstance(node, ast.ImportFrom) else [alias.name for alias in node.names]
-        )
-        found = UNPICKLING & {name.split(".")[0] for name in names}
+    if isinstance(node, ast.Import):
+        found = UNPICKLING & {alias.name.split(".")[0] for alias in node.names}
         return f"imports {found.pop()}" if found else None
+    if isinstance(node, ast.ImportFrom):
+        wanted = {alias.name for alias in node.names} - HARMLESS if node.module == "pickle" else set()
+        return f"imports from {node.module}" if wanted or node.module in UNPICKLING else None
+    if isinstance(node, ast.Attribute) and ast.unparse(node.value) == "pickle":
+        return None if node.attr in HARMLESS else f"uses pickle.{node.attr}"
     if not isinstance(node, ast.Call):
         return None
     name, given = called(node), {k.arg: k.value for k in node.keywords}
@@ -125,7 +139,10 @@ def unsafe(node: ast.AST) -> str | None:
         return f"calls {name}"
     if name == "torch.load" and not says("weights_only", True):
         return "calls torch.load without weights_only=True"
-    if name in {"yaml.load", "yaml.load_all", "yaml.unsafe_load", "yaml.full_load"}:
+    if name in {"yaml.load", "yaml.load_all"}:
+        loader = given.get("Loader")
+        return None if loader and ast.unparse(loader) in loaders else f"calls {name} without a safe loader"
+    if name in {"yaml.unsafe_load", "yaml.full_load"}:
         return f"calls {name}"
     if "allow_pickle" in given and not says("allow_pickle", False):
         return f"calls {name} with allow_pickle"
@@ -133,12 +150,14 @@ def unsafe(node: ast.AST) -> str | None:
 
 
 def unsafe_calls(source: Path) -> list[str]:
-    return [
-        f"{path.relative_to(source)}:{getattr(node, 'lineno', '?')} {what}"
-        for path in python_files(source)
-        for node in ast.walk(ast.parse(path.read_text()))
-        if (what := unsafe(node))
-    ]
+    wrong = []
+    for path in python_files(source):
+        tree = ast.parse(path.read_text())
+        loaders = safe_loaders(tree)
+        for node in ast.walk(tree):
+            if what := unsafe(node, loaders):
+                wrong.append(f"{path.relative_to(source)}:{getattr(node, 'lineno', '?')} {what}")
+    return wrong
 
 
 # ---- the rules hold ----
@@ -220,11 +239,14 @@ def test_a_place_on_one_machine_is_found(tmp_path, place):
 @pytest.mark.parametrize(
     "text",
     [
-        "import pickle",
+        "import pickle\npickle.loads(data)",
+        "from pickle import Unpickler",
         "def f():\n    from joblib import load",
         "torch.load(path)",
         "torch.load(path, weights_only=False)",
         "yaml.load(text, Loader)",
+        "yaml.load(text, Loader=yaml.Loader)",
+        "class L(yaml.Loader): ...\nyaml.load(text, Loader=L)",
         "yaml.unsafe_load(text)",
         "np.load(path, allow_pickle=True)",
         "np.load(path, allow_pickle=flag)",
@@ -233,10 +255,10 @@ def test_a_place_on_one_machine_is_found(tmp_path, place):
     ],
 )
 def test_what_could_run_a_strangers_code_is_found(tmp_path, text):
-    good = (
-        "torch.load(p, weights_only=True)\nnp.load(p, allow_pickle=False)\nyaml.safe_load(t)\nmodel.eval()\n"
-    )
-    plant(tmp_path, "good.py", good)
+    good = ["import pickle", "pickle.UnpicklingError", "torch.load(p, weights_only=True)", "m.eval()"]
+    good += ["np.load(p, allow_pickle=False)", "yaml.safe_load(t)"]
+    good += ["class L(yaml.SafeLoader): ...", "yaml.load(t, Loader=L)"]
+    plant(tmp_path, "good.py", "\n".join(good))
     assert unsafe_calls(tmp_path) == []
     plant(tmp_path, "bad.py", text)
     assert len(unsafe_calls(tmp_path)) == 1
