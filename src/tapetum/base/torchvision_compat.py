@@ -32,3 +32,4 @@ def ensure() -> None:
 
 ensure()
 timm = importlib.import_module("timm")
+importlib.import_module("timm.optim")

@@ -11,19 +11,17 @@ from tapetum.base.distributed import gather, rank
 
 
 def precise(loss: Callable) -> Callable:
-    """Compute a loss outside autocast, in float32 or, where the tensors are wider, in theirs."""
+    """Compute a loss outside autocast, in float32 or, where one of the tensors is wider, in float64."""
 
     @wraps(loss)
     def wide(*args, **kwargs):
-        device = next(a.device.type for a in args if isinstance(a, Tensor))
-        args = [a.float() if isinstance(a, Tensor) and a.dtype in NARROW else a for a in args]
-        with torch.autocast(device, enabled=False):
+        floats = [a for a in args if isinstance(a, Tensor) and a.is_floating_point()]
+        dtype = torch.float64 if any(a.dtype == torch.float64 for a in floats) else torch.float32
+        args = [a.to(dtype) if isinstance(a, Tensor) and a.is_floating_point() else a for a in args]
+        with torch.autocast(floats[0].device.type, enabled=False):
             return loss(*args, **kwargs)
 
     return wide
-
-
-NARROW = (torch.bfloat16, torch.float16)
 
 
 @precise
@@ -52,6 +50,12 @@ def cosine_distance(p: Tensor, z: Tensor) -> Tensor:
 def soft_cross_entropy(logits: Tensor, target: Tensor) -> Tensor:
     """Cross-entropy of logits [B, K] against probabilities [B, K]."""
     return -(target * logits.log_softmax(-1)).sum(-1).mean()
+
+
+@precise
+def squared_error(prediction: Tensor, target: Tensor) -> Tensor:
+    """The mean squared difference of two tensors of one shape."""
+    return F.mse_loss(prediction, target)
 
 
 def across(loss: Callable[[Tensor, Tensor], Tensor], views: Sequence[Tensor], targets: Sequence[Tensor]) -> Tensor:

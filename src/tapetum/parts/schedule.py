@@ -48,13 +48,19 @@ class Ramp:
         return f"{self.start!r}->{self.end!r}{until}{shape}"
 
 
+    @staticmethod
+    def parse(text: "str | float | Ramp") -> "Ramp":
+        """`0.996->1`, `0.04->0.07 until 0.1 linear`, or a number. Raises TapetumError on anything else."""
+        return parse(text)
+
+
 def constant(value: float) -> Ramp:
     """A schedule that stays at `value`."""
     return Ramp(value, value)
 
 
 def parse(text: "str | float | Ramp") -> Ramp:
-    """`0.996->1`, `0.04->0.07 until 0.1 linear`, or a number -> Ramp. Raises TapetumError on anything else."""
+    """The schedule that a text or number stands for; see Ramp.parse."""
     if isinstance(text, Ramp):
         return text
     if isinstance(text, int | float):

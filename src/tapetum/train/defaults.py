@@ -1,12 +1,13 @@
 """What the user left open, chosen from the data, the encoder and the machine; each with its reason."""
 
-import os
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 
 from tapetum.base.errors import TapetumError
+from tapetum.data.canvas import cores
+from tapetum.data.decode import Damaged
 from tapetum.data.source import Source
 from tapetum.methods.method import Method
 
@@ -47,6 +48,29 @@ def choose(given: dict[str, Any], source: Source, method: type[Method]) -> dict[
         settle("epochs", -(-given["steps"] // a_epoch), f"{given['steps']} steps of {batch} images")
     settle("epochs", epochs, f"about {epochs * a_epoch:,} steps, at least 20 epochs, at most 200")
     settle("precision", *precision(gpu))
+    settle("workers", cores(), "one a core, to read images")
+    return chosen[name].value
+
+    gpu = torch.cuda.is_available() and given.get("devices") != "cpu"
+    machine = "a GPU" if gpu else "a CPU"
+    images = len(source)
+    side = typical_side(source)
+    size = settle("image_size", *image_size(side, gpu))
+    settle("encoder", *encoder(size, method, gpu))
+    most = 256 if not gpu else 1024 if size <= 96 else 256
+    batch = most
+    while batch > 8 and batch * 8 > images:
+        batch //= 2
+    reason = f"{most} suits {machine}" if batch == most else f"at least eight steps an epoch from {images:,} images"
+    batch = settle("batch_size", batch, reason)
+    if batch > images:
+        raise TapetumError(f"batch_size is {batch}, but there are only {images} images.")
+    a_epoch = max(1, images // batch)
+    epochs = min(200, max(20, -(-3000 // a_epoch)))
+    if given.get("steps") is not None:
+        settle("epochs", -(-given["steps"] // a_epoch), f"{given['steps']} steps of {batch} images")
+    settle("epochs", epochs, f"about {epochs * a_epoch:,} steps, at least 20 epochs, at most 200")
+    settle("precision", *precision(gpu))
     in_memory = images * 3 * canvas_side(side, size) ** 2 < free_memory() / 4
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     workers = 0 if in_memory else max(1, cores - 1)
@@ -56,12 +80,10 @@ def choose(given: dict[str, Any], source: Source, method: type[Method]) -> dict[
 
 def typical_side(source: Source) -> int:
     """The median shorter side of a few images."""
-    from tapetum.data.decode import Damaged
-
     sides = []
     for i in range(0, len(source), max(1, len(source) // 32)):
         try:
-            sides.append(min(source.read(i).shape[:2]))
+            sides.append(min(source.size(i)))
         except Damaged:
             continue
     if not sides:
@@ -101,12 +123,3 @@ def precision(gpu: bool) -> tuple[str, str]:
 def canvas_side(side: int, size: int) -> int:
     """The side of the squares that images are kept as: enough for crops, no more than there is."""
     return min(max(side, size), 2 * size)
-
-
-def free_memory() -> float:
-    """Bytes of memory that are free, or may be made free."""
-    try:
-        with open("/proc/meminfo") as lines:
-            return 1024.0 * next(int(line.split()[1]) for line in lines if line.startswith("MemAvailable"))
-    except (OSError, StopIteration):
-        return 4e9

@@ -80,4 +80,4 @@ class Feed:
         rng = Draw(self.seed, step // self.steps_per_epoch, step, here)
         pixels, size = pixels.to(self.device, non_blocking=True), size.to(self.device, non_blocking=True)
         views, geometry = draw(self.views, pixels, size, rng, self.image_size)
-        return Batch({**views, "label": self.labels[index].to(self.device), "index": here}, rng, geometry)
+        return Batch({**views, "label": self.labels[self.canvas.shown(index)].to(self.device), "index": here}, rng, geometry)

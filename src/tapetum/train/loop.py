@@ -95,5 +95,5 @@ def joined(kept: list[dict[str, Tensor]]) -> dict[str, Tensor]:
 def averaged(outs: list[dict]) -> dict[str, Tensor]:
     """The logged numbers, averaged over micro-batches and processes."""
     names = [name for name in outs[0] if name != "keep"]
-    values = torch.stack([torch.stack([torch.as_tensor(o[n]).detach().float().cpu() for n in names]) for o in outs])
+    values = torch.stack([torch.stack([torch.as_tensor(o[n]).detach().double().cpu() for n in names]) for o in outs])
     return dict(zip(names, distributed.mean(values.mean(0))))

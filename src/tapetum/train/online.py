@@ -7,9 +7,10 @@ import torch
 from torch import Tensor
 
 from tapetum.base import random
+from tapetum.data.decode import Damaged
 from tapetum.data.source import Source
 from tapetum.encoders.encoder import Encoder
-from tapetum.measure.knn import knn_accuracy
+from tapetum.measure.knn import knn_accuracy, knn_scores
 from tapetum.measure.spectrum import effective_rank
 
 
@@ -23,8 +24,6 @@ class Sample:
 
 def sample(source: Source, encoder: Encoder, most: int, seed: int) -> Sample:
     """Up to `most` readable images of a source, the same for the same seed."""
-    from tapetum.data.decode import Damaged
-
     pixels, labels = [], []
     for i in random.order(seed, -2, len(source)).tolist():
         if len(pixels) == most:
@@ -53,11 +52,10 @@ def look(encoder: Encoder, bank: Sample, held_out: Sample | None) -> dict[str, f
     x = embed(encoder, bank.pixels)
     numbers = {"rank": float(effective_rank(x))}
     known = bank.labels >= 0
-    if known.sum() < 2 or len(bank.labels[known].unique()) < 2:
+    if len(bank.labels[known].unique()) < 2:
         return numbers
-    train = (x[known], bank.labels[known])
-    k = min(20, int(known.sum()) - 1)
-    if held_out is not None and (sure := held_out.labels >= 0).any():
-        test = (embed(encoder, held_out.pixels)[sure], held_out.labels[sure])
-        return numbers | {"knn": knn_accuracy(train, test, k=k)}
-    return numbers | {"knn": knn_accuracy(train, train, k=k, leave_one_out=True)}
+    if held_out is not None and (held_out.labels >= 0).any():
+        test = (embed(encoder, held_out.pixels), held_out.labels)
+        return numbers | {"knn": knn_accuracy((x, bank.labels), test)}
+    votes = knn_scores(x[known], bank.labels[known], x[known], leave_one_out=True)
+    return numbers | {"knn": float((votes.argmax(1) == bank.labels[known]).float().mean())}

@@ -289,8 +289,10 @@ def _where(resume: str | None, out: Path | None, plan: bool) -> tuple[bool, Path
 def _continued(folder: Path, given: dict[str, Any], groups: dict[str, dict]) -> tuple[dict[str, Any], dict]:
     """The run's own settings, with machine settings as given now; learning settings that differ are refused."""
     saved = config.read(folder / "config.yaml")
+    flat = {name: setup.plain(value) for name, value in given.items() if name not in config.BOUND}
+    flat |= {f"{g}.{n}": setup.plain(v) for g, settings in groups.items() for n, v in settings.items()}
+    config.refuse_changes(saved, flat)
     own, own_groups = config.split(saved)
-    config.refuse_changes(own, own_groups, given, groups)
     if str(own["method"]).endswith(".py"):
         own["method"] = str(folder / "method.py")
     kept = {**given, **own}

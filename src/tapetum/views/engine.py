@@ -207,7 +207,7 @@ def _(step: Blur, x: Tensor, u: Tensor) -> Tensor:
     pad = min(side - 1, math.ceil(3 * step.sigma[1] * side / 224))
     source = torch.arange(-pad, side + pad, device=x.device)
     gap = (source - torch.arange(side, device=x.device)[:, None]).float()  # [S, S + 2 pad]
-    w = torch.exp(-0.5 * (gap / sigma[:, None, None]).square())
+    w = torch.exp(-0.5 * (gap / sigma[:, None, None]).square()) * (gap.abs() <= pad)
     w = w / w.sum(2, keepdim=True)
     mirrored = (side - 1) - ((side - 1) - source.abs()).abs()
     w = w @ F.one_hot(mirrored, side).to(w)  # [B, S, S]

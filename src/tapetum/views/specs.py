@@ -2,9 +2,10 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass, fields, replace
-from typing import Any
+from typing import Any, get_type_hints
 
 from tapetum.base.errors import TapetumError, unknown
+from tapetum.base.settings import parse
 
 Range = tuple[float, float]
 
@@ -51,7 +52,7 @@ class Crop(Operation):
         ratio: range of width / height, drawn log-uniformly.
     """
 
-    size: float = 1.0
+    size: int | float = 1.0
     scale: Range = (0.08, 1.0)
     ratio: Range = (3 / 4, 4 / 3)
 
@@ -67,7 +68,7 @@ class Crop(Operation):
 class Resize(Operation):
     """The whole image, squashed to a square of `size` (a share of the run's image size, or pixels)."""
 
-    size: float = 1.0
+    size: int | float = 1.0
 
 
 @dataclass(frozen=True)
@@ -168,11 +169,17 @@ def configured(tree: Any, settings: dict[str, Any]) -> Any:
     Raises TapetumError for a setting that no view has.
     """
     if isinstance(tree, dict):
-        for name in settings:
-            if name.split(".")[0] in tree:
-                part, _, rest = name.partition(".")
-                tree = {**tree, part: configured(tree[part], {rest: settings[name]})}
-        settings = {name: value for name, value in settings.items() if name.split(".")[0] not in tree}
+        own = {name: value for name, value in settings.items() if name.split(".")[0] in tree}
+        tree = configured_all(tree, {n: v for n, v in settings.items() if n not in own})
+        for name, value in own.items():
+            part, _, rest = name.partition(".")
+            tree = {**tree, part: configured_all(tree[part], {rest: value})}
+        return tree
+    return configured_all(tree, settings)
+
+
+def configured_all(tree: Any, settings: dict[str, Any]) -> Any:
+    """The nest with the settings replaced in every view that has them."""
     known = schema(tree)
     for name in settings:
         if name not in known and f"{name}.p" not in known:
@@ -184,7 +191,11 @@ def configured(tree: Any, settings: dict[str, Any]) -> Any:
         for step in view.steps:
             kind = type(step).__name__.lower()
             names = {f"{kind}.{f.name}": f.name for f in fields(step)} | {kind: "p"}  # type: ignore[arg-type]
-            steps.append(replace(step, **{names[n]: v for n, v in settings.items() if n in names}))  # type: ignore[type-var]
+            types = get_type_hints(type(step))
+            new = {
+                names[n]: parse(f"views.{n}", v, types[names[n]]) for n, v in settings.items() if n in names
+            }
+            steps.append(replace(step, **new))  # type: ignore[type-var]
         return View(tuple(steps))
 
     return mapped(tree, change)

@@ -4,6 +4,7 @@ from torch.nn import functional as F
 
 from tapetum import views
 from tapetum.methods.method import Method
+from tapetum.parts.losses import squared_error
 from tapetum.parts.masks import split, take
 from tapetum.parts.predictors import TokenPredictor, patchify
 
@@ -33,4 +34,4 @@ class MAE(Method):
         target = take(patchify(x, self.encoder.patch), hide)
         if self.normalise:
             target = F.layer_norm(target, target.shape[-1:], eps=1e-6)
-        return {"loss": F.mse_loss(painted.to(target), target)}
+        return {"loss": squared_error(painted, target)}

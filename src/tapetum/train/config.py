@@ -1,0 +1,116 @@
+"""A run's settings as a YAML file: `method: simclr` and `method.temperature` stand in one group."""
+
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from tapetum.base.errors import TapetumError
+from tapetum.base.files import read_json, write_atomic
+
+GROUPS = ("method", "encoder", "optimizer", "views")
+NAMED = ("method", "encoder")  # groups whose owner is itself a setting, `method: simclr`
+MACHINE = (  # what may change when a run goes on
+    *("devices", "workers", "eval_every", "test_data", "log_every", "logger"),
+    *("checkpoint_steps", "keep_checkpoints", "resume", "out"),
+)
+BOUND = ("data", "budget", "plan")  # checked by fingerprint, or only of use before a run
+FACTS = ("fingerprint",)  # what the run found out, rather than was told
+
+
+def write(path: Path, flat: dict[str, Any]) -> None:
+    """Write flat settings ({"method": "simclr", "method.hidden": 2048}) as nested YAML."""
+    write_atomic(path, yaml.safe_dump(nested(flat), sort_keys=False, allow_unicode=True))
+
+
+def read(path: Path) -> dict[str, Any]:
+    """Read a YAML file of settings, flat. Raises TapetumError naming the file when it is not one."""
+    try:
+        content = yaml.load(path.read_text(), Loader=_Loader)  # noqa: S506 - a SafeLoader that refuses repeats
+    except FileNotFoundError:
+        raise TapetumError(f"there is no settings file {path}.") from None
+    except (yaml.YAMLError, UnicodeDecodeError, OSError) as error:
+        raise TapetumError(f"{path} is not readable YAML: {' '.join(str(error).split())}.") from error
+    if content is None:
+        return {}
+    if not isinstance(content, dict):
+        raise TapetumError(f"{path} must hold settings as `name: value`.")
+    return flattened(content)
+
+
+class _Loader(yaml.SafeLoader):
+    """Safe, and unlike PyYAML's own it refuses a key that stands twice."""
+
+    def construct_mapping(self, node, deep=False):
+        keys = [self.construct_object(key) for key, _ in node.value]
+        for key in keys:
+            if keys.count(key) > 1:
+                raise yaml.constructor.ConstructorError(None, None, f"the key {key!r} stands twice", node.start_mark)
+        return super().construct_mapping(node, deep)
+
+
+def nested(flat: dict[str, Any]) -> dict[str, Any]:
+    """{"method": "simclr", "method.hidden": 1} -> {"method": {"name": "simclr", "hidden": 1}}."""
+    out: dict[str, Any] = {}
+    for name, value in flat.items():
+        group, _, rest = name.partition(".")
+        if group in GROUPS:
+            out.setdefault(group, {})[rest or "name"] = value
+        else:
+            out[name] = value
+    return out
+
+
+def flattened(tree: dict[str, Any]) -> dict[str, Any]:
+    """The inverse of `nested`; deeper nesting becomes dots, and `method: simclr` stays itself."""
+    flat: dict[str, Any] = {}
+
+    def walk(prefix: str, part: Any) -> None:
+        if isinstance(part, dict):
+            for name, value in part.items():
+                walk(prefix if prefix in NAMED and name == "name" else f"{prefix}.{name}", value)
+        else:
+            flat[prefix] = part
+
+    for name, value in tree.items():
+        walk(str(name), value)
+    return flat
+
+
+def split(flat: dict[str, Any]) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
+    """Flat settings -> those of pretrain itself, and those of each group."""
+    own = {n: v for n, v in flat.items() if "." not in n and n not in FACTS}
+    groups: dict[str, dict[str, Any]] = {name: {} for name in GROUPS}
+    for name, value in flat.items():
+        group, dot, rest = name.partition(".")
+        if dot:
+            groups.setdefault(group, {})[rest] = value
+    return own, groups
+
+
+def refuse_changes(saved: dict[str, Any], given: dict[str, Any]) -> None:
+    """Raise TapetumError naming every learning setting that was given another value than the run's.
+
+    Both are flat and plain; what is None was not given.
+    """
+    wrong = [
+        f"{name} is {saved.get(name)!r} in the run and {value!r} now"
+        for name, value in given.items()
+        if value is not None and name not in MACHINE and name in saved and not same(saved[name], value)
+    ]
+    if wrong:
+        raise TapetumError(
+            f"a run goes on with the settings it began with, but {'; '.join(wrong)}. Start a new run to change them."
+        )
+
+
+def same(a: Any, b: Any) -> bool:
+    """Whether two plain settings mean the same: [1, 2] and (1, 2), 1 and 1.0, text and number."""
+    if isinstance(a, list | tuple) and isinstance(b, list | tuple):
+        return len(a) == len(b) and all(map(same, a, b))
+    return a == b or str(a) == str(b)
+
+
+def read_json_list(path: Path) -> list:
+    """A JSON list from a file, or an empty one where there is no file."""
+    return read_json(path) if path.exists() else []

@@ -1,0 +1,16 @@
+"""Every method passes every check of the conformance suite; a new file in methods/ is found by itself."""
+
+import pytest
+
+from tapetum.methods import find, names
+from tapetum.train import check
+
+
+@pytest.mark.parametrize("name", names())
+@pytest.mark.parametrize("one", check.CHECKS, ids=lambda c: c.__name__)
+def test_method(one, name):
+    one(find(name))
+
+
+def test_every_method_is_the_same_on_two_processes_as_on_one():
+    assert check.same_on_two_processes(names()) == {}
