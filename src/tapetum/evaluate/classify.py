@@ -1,4 +1,4 @@
-"""What protocols that predict one class an image share: rows, few labels, the metric, its error bar, the result."""
+"""What protocols that predict one class an image share: the rows, few labels, metrics, error bars."""
 
 from collections.abc import Callable
 from typing import Any, Literal
@@ -25,8 +25,7 @@ def classify(
     version: int,
     head: dict[str, Any],
     classifier: Classifier,
-    train: Features,
-    test: Features,
+    parts: tuple[Features, Features],
     *,
     metric: Metric = "accuracy",
     labels_per_class: int | None = None,
@@ -35,12 +34,14 @@ def classify(
     split: str = "as given",
     details: dict[str, Any] | None = None,
 ) -> Result:
-    """Train `classifier` on one part, score it on the other.
+    """Train `classifier` on the first of two parts, score it on the second.
 
-    With `labels_per_class`, on so many training images of each class, `draws` times; the value is then the mean
-    and the error bar includes the choice of them. Images without a label or that cannot be read are left out. A
-    test image of a class that training has not counts as wrong. `split` says how the parts came about.
+    With `labels_per_class` it learns from so many images of each class, `draws` times; the value is then the
+    mean, and the error bar includes the choice of them. Images without a label, or that cannot be read, are
+    left out. A test image of a class that training has not counts as wrong. `split` says where the parts are
+    from.
     """
+    train, test = parts
     if metric not in METRICS:
         raise unknown("metric", metric, METRICS)
     classes, x, y = _labelled(train, "training")
@@ -56,7 +57,7 @@ def classify(
         )
     if metric == "auroc" and (len(classes) != 2 or strangers or len(truth.unique()) != 2):
         raise TapetumError(
-            f"auroc needs the same 2 classes in training and test data; they have {classes} and {test_classes}."
+            f"auroc needs the same 2 classes in both parts; training has {classes}, test {test_classes}."
         )
 
     seeds = [seed + i for i in range(draws if labels_per_class else 1)]

@@ -28,10 +28,10 @@ def embed(
 ) -> Features:
     """Compute the features of `data` and write them to `out`: .npz, .parquet or .safetensors.
 
-    Rows are sorted by path; those of images that cannot be read are not-a-number. In .npz `features` is float32
-    [N, D], `paths` text [N], and with labels `labels` is int64 [N] (-1 = unknown) and `classes` text [C];
-    .parquet has the columns path, features and label (the class's name); .safetensors has paths and classes as
-    JSON in its metadata. `settings`: batch_size, precision, device, workers, see `store.features`.
+    Rows are sorted by path; those of images that cannot be read are not-a-number. .npz has `features` float32
+    [N, D], `paths` text [N], and where there are labels `labels` int64 [N] (-1 = unknown) and `classes` text
+    [C]; .parquet has the columns path, features and label (the class's name); .safetensors has paths and
+    classes as JSON in its metadata. `settings`: batch_size, precision, device, workers, see `store.features`.
 
     Raises TapetumError when `out` exists, unless `overwrite`, or ends otherwise.
     """

@@ -21,4 +21,4 @@ def protocol(
     def vote(x, y, queries, classes, seed):
         return knn_scores(x, y, queries, k, temperature, classes=classes)
 
-    return classify("knn", VERSION, {"k": k, "temperature": temperature}, vote, train, test, **settings)
+    return classify("knn", VERSION, {"k": k, "temperature": temperature}, vote, (train, test), **settings)

@@ -1,4 +1,4 @@
-"""Linear probe: regularised logistic regression on stored features, its penalty chosen on held-out training images."""
+"""Linear probe: logistic regression on stored features, its penalty chosen on held-out training images."""
 
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -22,8 +22,8 @@ SMALL = 2000  # with fewer labels each of the folds is held out in turn, else on
 def protocol(
     train: Features, test: Features, *, penalties: Sequence[float] = PENALTIES, **settings: Any
 ) -> Result:
-    """Features are standardised by the training images. The penalty is the one with the lowest cross-entropy on a
-    held-out fifth of the training images (stratified); then all of them are used, and the test images report.
+    """Features are standardised by the training images. The penalty is the one with the lowest cross-entropy
+    on a held-out fifth of the training images (stratified); then all train, and the test images report.
 
     `settings`: metric, labels_per_class, draws, seed; see `classify`.
     """
@@ -37,7 +37,7 @@ def protocol(
         return next(fit(x, y, queries, classes, chosen[-1:]))
 
     head = {"penalties": penalties, "folds": FOLDS, "small": SMALL, "standardised": True}
-    return classify("linear", VERSION, head, probe, train, test, details={"penalties": chosen}, **settings)
+    return classify("linear", VERSION, head, probe, (train, test), details={"penalties": chosen}, **settings)
 
 
 def fit(x: Tensor, y: Tensor, queries: Tensor, classes: int, penalties: Sequence[float]) -> Iterator[Tensor]:

@@ -20,7 +20,7 @@ SAME, OTHER = "#2a8f6d", "#d1603d"  # also said by the captions, for who cannot 
 
 
 def nearest(x: np.ndarray, queries: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
-    """The `k` rows of x [N, D] most alike to each of the rows `queries` [Q], and their cosine similarity [Q, k]."""
+    """The `k` rows of x [N, D] nearest to each of the rows `queries` [Q], and their cosines; [Q, k]."""
     unit = F.normalize(torch.from_numpy(np.array(x)), dim=1)
     near = unit[queries] @ unit.T  # [Q, N]
     near[torch.arange(len(queries)), queries] = -torch.inf
@@ -32,6 +32,7 @@ def nearest(x: np.ndarray, queries: np.ndarray, k: int) -> tuple[np.ndarray, np.
 def neighbours_png(
     features: Features,
     out: str | Path,
+    *,
     queries: int = 8,
     k: int = 6,
     seed: int = 0,
@@ -67,15 +68,16 @@ def neighbours_png(
     middle = MARGIN + TILE + (GAP + BREAK) // 2
     draw.line((middle, top, middle, top + len(chosen) * (TILE + CAPTION + GAP) - GAP), LINE, 2)
 
-    names = features.source.label_names()
+    names, read = features.source.label_names(), features.source.read
     for r, query in enumerate(chosen.tolist()):
         y = top + r * (TILE + CAPTION + GAP)
-        _tile(sheet, draw, features, query, (MARGIN, y), LINE, names[query] or "", small)
+        _tile(sheet, read(query), (MARGIN, y), colour=LINE, caption=names[query] or "", font=small)
         for c, (row, value) in enumerate(zip(index[r].tolist(), likeness[r].tolist())):
             known = names[row] is not None and names[query] is not None
             colour = (SAME if names[row] == names[query] else OTHER) if known else LINE
             caption = f"{value:.2f}  {names[row] or ''}"
-            _tile(sheet, draw, features, row, (left + c * (TILE + GAP), y), colour, caption, small)
+            place = (left + c * (TILE + GAP), y)
+            _tile(sheet, read(row), place, colour=colour, caption=caption, font=small)
     if labels is not None:
         x, y = left, height - MARGIN
         for colour, words in ((SAME, "same class as the query"), (OTHER, "another class")):
@@ -88,13 +90,13 @@ def neighbours_png(
 
 
 def _tile(
-    sheet, draw, features: Features, row: int, at: tuple[int, int], colour: str, caption: str, font
+    sheet: Image.Image, image: np.ndarray, at: tuple[int, int], *, colour: str, caption: str, font
 ) -> None:
     """One framed image with a line of text below."""
-    (x, y), inner = at, TILE - 2 * FRAME
-    image = ImageOps.fit(Image.fromarray(features.source.read(row)), (inner, inner), Image.Resampling.BICUBIC)
+    (x, y), side, draw = at, TILE - 2 * FRAME, ImageDraw.Draw(sheet)
+    inner = ImageOps.fit(Image.fromarray(image), (side, side), Image.Resampling.BICUBIC)
     draw.rounded_rectangle((x, y, x + TILE - 1, y + TILE - 1), 6, colour)
-    sheet.paste(image, (x + FRAME, y + FRAME))
+    sheet.paste(inner, (x + FRAME, y + FRAME))
     while draw.textlength(caption, font) > TILE:
         caption = caption.rstrip("…")[:-1] + "…"
     draw.text((x, y + TILE + 5), caption, INK, font)

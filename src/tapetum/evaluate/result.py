@@ -91,7 +91,7 @@ def differences(a: dict[str, Any], b: dict[str, Any], within: str = "") -> list[
 
 
 def comparable(results: Iterable[Result]) -> list[Result]:
-    """The results, if one protocol id stands behind all; else TapetumError says in what the protocols differ."""
+    """The results, if one protocol id stands behind all; else TapetumError says in what they differ."""
     results = list(results)
     for other in results[1:]:
         if other.protocol_id != results[0].protocol_id:

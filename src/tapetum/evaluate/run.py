@@ -46,12 +46,12 @@ def evaluate(
     Args:
         encoder: a run, a folder or file of weights, `timm:NAME`, or an Encoder.
         train_data: what the protocols learn from; of data with splits its training part.
-        test_data: what they are scored on; by default the test or validation part of `train_data`, or a fifth of
-            it that is held out.
+        test_data: what they are scored on; by default the test or validation part of `train_data`, or a fifth
+            of it that is held out.
         protocols: files in this folder: "knn", "linear".
         labels: see `open_data`.
         metric: "accuracy", "balanced_accuracy", or "auroc" for two classes.
-        labels_per_class: also learn from so many labels of each class; the numbers are means over `draws` draws.
+        labels_per_class: learn from so many labels of each class too; numbers are means over `draws` draws.
         draws: of few labels.
         baselines: measure raw pixels, random weights and the weights that a run began from too.
         seed: of all that is drawn.
@@ -116,7 +116,7 @@ def _subjects(main: Encoder, baselines: bool, seed: int) -> Iterator[tuple[str, 
 
 
 def parts(train_data: Any, test_data: Any, labels: Any, seed: int) -> tuple[Source, Source | None, str]:
-    """Training images, test images (None: to be held out of the former), and in words how they were parted."""
+    """Training images, test images (None: to be held out of the former), and how they were parted."""
     train = in_order(open_data(train_data, labels))
     whole, splits = train, train.splits
     if "train" in splits:

@@ -1,4 +1,4 @@
-"""Which images are for what: held-out parts and few labels, drawn by what they are for, not by what came before."""
+"""Which images are for what: held-out parts, folds, few labels; a function of labels and seed."""
 
 import numpy as np
 import torch
@@ -29,7 +29,7 @@ def folds(labels: np.ndarray, count: int, seed: int, name: str = "folds") -> np.
 
 
 def held_out(labels: np.ndarray, share: float, seed: int) -> np.ndarray:
-    """Bool [N]: the rows of a test part with about `share` of each class, of at least one row of two or more."""
+    """Bool [N]: a test part with about `share` of each class, at least one row of two or more."""
     rank, size = _ranks(labels, seed, "held out")
     return rank < np.where(size > 1, np.maximum(1, np.round(share * size)), 0)
 

@@ -5,7 +5,7 @@ import unicodedata
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
@@ -123,7 +123,8 @@ def features(
     file = cache_dir() / "features" / f"{key}.npy"
     found = _stored(file, len(source), encoder.dim)
     if found is None:
-        damaged = _fill(file, encoder, source, batch_size, precision, device, workers)
+        settings: dict[str, Any] = {"batch_size": batch_size, "precision": precision, "workers": workers}
+        damaged = _fill(file, encoder, source, device=device, **settings)
         rows = [{"row": row, "path": source.paths[row], "reason": why} for row, why in damaged.items()]
         write_json(file.with_suffix(".json"), {"subject": about, "data": contents, "damaged": rows})
         found = _stored(file, len(source), encoder.dim)
@@ -149,6 +150,7 @@ def _fill(
     file: Path,
     encoder: Encoder,
     source: Source,
+    *,
     batch_size: int,
     precision: Precision,
     device: str | torch.device | None,
@@ -218,8 +220,3 @@ def _batches(
         finally:
             for future in ahead:
                 future.cancel()
-
-
-def with_classes(stored: Features, classes: list[str]) -> Features:
-    """The same features with labels that point into `classes`."""
-    return replace(stored, source=stored.source.with_classes(classes))

@@ -1,4 +1,4 @@
-"""Regularised multinomial logistic regression, the strength of which is a penalty on the weights."""
+"""Regularised multinomial logistic regression, for a whole list of penalties."""
 
 from collections.abc import Iterable, Iterator
 
@@ -15,37 +15,46 @@ def logistic_path(
         mean cross-entropy + penalty / 2 * sum of squared weights
 
     which is scikit-learn's LogisticRegression at C = 1 / (N * penalty); biases are free. Each solution starts
-    from the last, so give the largest penalty first. L-BFGS (Liu and Nocedal 1989) runs in coordinates in which
-    the curvature is about 1 in all directions, and so needs tens of steps also for strongly correlated columns.
+    from the last, so give the largest penalty first. x is float64 for exact answers, float32 for fast ones.
     """
-    basis, spread = (part.double() for part in _axes(x))
-    weight = torch.zeros(classes, x.shape[1], dtype=torch.float64, device=x.device)
-    bias = torch.zeros(classes, dtype=torch.float64, device=x.device)
-    tolerance = 1e-5 if x.dtype == torch.float32 else 1e-8
+    basis, spread = (part.double() for part in _axes(x))  # [D, r], [r]
+    weight, bias = x.new_zeros(classes, x.shape[1]).double(), x.new_zeros(classes).double()
     for penalty in penalties:
-        scale = (spread * (1 - 1 / classes) / classes + penalty).rsqrt()  # [r]; curvature where all is even
-        inner = (weight @ basis / scale).requires_grad_()  # weight = (scale * inner) @ basis.T
-        bias = bias.detach().requires_grad_()
-        steps = torch.optim.LBFGS(
-            [inner, bias],
-            max_iter=200,
-            tolerance_grad=tolerance,
-            tolerance_change=tolerance**2,
-            history_size=20,
-            line_search_fn="strong_wolfe",
-        )
+        scale = (spread * (1 - 1 / classes) / classes + penalty).rsqrt()
+        inner, bias = _descend(x, labels, penalty, basis * scale, (weight @ basis / scale, bias))
+        weight = inner @ (basis * scale).T
+        yield weight, bias
 
-        def objective() -> Tensor:
-            steps.zero_grad()  # noqa: B023 (called within this turn of the loop)
-            w = scale * inner  # noqa: B023
-            logits = F.linear(x, (w @ basis.T).to(x.dtype)).double() + bias
-            loss = F.cross_entropy(logits, labels) + penalty / 2 * w.square().sum()  # noqa: B023
-            loss.backward()
-            return loss
 
-        steps.step(objective)  # type: ignore[arg-type]
-        weight = (scale * inner.detach()) @ basis.T
-        yield weight, bias.detach().clone()  # the next turn goes on in the same memory
+def _descend(
+    x: Tensor, labels: Tensor, penalty: float, basis: Tensor, start: tuple[Tensor, Tensor]
+) -> tuple[Tensor, Tensor]:
+    """Minimise over `inner` [C, r], where weights = inner @ basis.T, and biases [C], by L-BFGS.
+
+    In these coordinates the curvature is about 1 in all directions, so that tens of steps are enough for
+    strongly correlated columns too (Liu and Nocedal 1989).
+    """
+    inner, bias = (part.clone().requires_grad_() for part in start)
+    tolerance = 1e-5 if x.dtype == torch.float32 else 1e-8
+    steps = torch.optim.LBFGS(
+        [inner, bias],
+        max_iter=200,
+        tolerance_grad=tolerance,
+        tolerance_change=tolerance**2,
+        history_size=20,
+        line_search_fn="strong_wolfe",
+    )
+
+    def objective() -> Tensor:
+        steps.zero_grad()
+        weight = inner @ basis.T
+        logits = F.linear(x, weight.to(x.dtype)).double() + bias  # sums in double precision: see small gains
+        loss = F.cross_entropy(logits, labels) + penalty / 2 * weight.square().sum()
+        loss.backward()
+        return loss
+
+    steps.step(objective)  # type: ignore[arg-type]
+    return inner.detach(), bias.detach()
 
 
 def _axes(x: Tensor) -> tuple[Tensor, Tensor]:
