@@ -78,7 +78,7 @@ def nameless(*folders: Path) -> list[str]:
     wrong = []
     for path in python_files(*folders):
         purpose = (ast.get_docstring(ast.parse(path.read_text())) or "").split("\n")[0]
-        if len(purpose) < 20 or not path.read_text().startswith(('"""', 'r"""')):
+        if len(purpose.split()) < 3 or not path.read_text().startswith(('"""', 'r"""')):
             wrong.append(str(path))
     return wrong
 
