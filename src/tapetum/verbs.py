@@ -15,28 +15,28 @@ def pretrain(
     data: Any = None,
     *,
     out: str | None = None,
-    method: str = "simclr",
+    method: str | None = None,
     encoder: str | None = None,
-    weights: str = "none",
+    weights: str | None = None,
     image_size: int | None = None,
     epochs: int | None = None,
     steps: int | None = None,
     budget: str | None = None,
     batch_size: int | None = None,
     micro_batch: int | str | None = None,
-    labels: str = "auto",
+    labels: str | None = None,
     split: str | None = None,
     test_data: str | None = None,
     eval_every: int | None = None,
-    seed: int = 0,
+    seed: int | None = None,
     precision: str | None = None,
-    devices: str = "auto",
+    devices: str | None = None,
     workers: int | None = None,
     resume: str | None = None,
     plan: bool = False,
-    log_every: int = 10,
+    log_every: int | None = None,
     checkpoint_steps: int | None = None,
-    keep_checkpoints: int = 2,
+    keep_checkpoints: int | None = None,
     logger: list[str] | None = None,
     method_settings: Settings | None = None,
     encoder_settings: Settings | None = None,
@@ -48,28 +48,28 @@ def pretrain(
     Args:
         data: a folder, a path inside a zip or tar, a list (CSV, TSV, Parquet), shards, arrays.
         out: the run's folder; it is made, never overwritten.
-        method: how to learn; `tapetum methods` lists them. A file `./mine.py` is a method of your own.
+        method: how to learn, by default simclr; `tapetum methods` lists all. `./mine.py` is a method of your own.
         encoder: a timm model or a preset; chosen from the image size and the machine.
-        weights: none, public (timm's), an earlier run, or a file.
+        weights: none (the default), public (timm's), an earlier run, or a file.
         image_size: side of the views in pixels; chosen from the images and the machine.
         epochs: passes over the data; chosen so that there are about 3,000 steps.
         steps: optimiser steps, instead of epochs.
         budget: time to fill, such as 8h or 90m, instead of epochs.
         batch_size: images per optimiser step, over all processes.
         micro_batch: images at once on a process; auto finds what fits in memory.
-        labels: auto, folders, none, or a file joined by relative path.
+        labels: auto (the default), folders, none, or a file joined by relative path.
         split: which part of the data to use; train where there are parts.
         test_data: held-out images for the look at the features while training.
         eval_every: epochs between two looks.
-        seed: of weights, order and views.
+        seed: of weights, order and views; by default 0.
         precision: bf16, fp16 or fp32; what the hardware is fast in.
-        devices: auto (all GPUs), cpu, or a number of processes.
+        devices: auto (the default: all GPUs), cpu, or a number of processes.
         workers: processes that read images.
         resume: a run to go on with; auto starts or goes on with --out.
         plan: print every setting with its reason, and the measured cost, and stop.
-        log_every: steps between two lines of metrics.jsonl.
+        log_every: steps between two lines of metrics.jsonl, by default 10.
         checkpoint_steps: steps between two checkpoints; by default each epoch, a minute apart at least.
-        keep_checkpoints: how many checkpoints are kept.
+        keep_checkpoints: how many checkpoints are kept, by default 2.
         logger: tensorboard, wandb, mlflow; from Python also a function of (step, numbers).
 
     Settings of a group are typed --method.temperature 0.2, --encoder.depth 6, --optimizer.lr 1e-3,

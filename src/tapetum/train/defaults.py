@@ -44,37 +44,10 @@ def choose(given: dict[str, Any], source: Source, method: type[Method]) -> dict[
         raise TapetumError(f"batch_size is {batch}, but there are only {images} images.")
     a_epoch = max(1, images // batch)
     epochs = min(200, max(20, -(-3000 // a_epoch)))
-    if given.get("steps") is not None:
-        settle("epochs", -(-given["steps"] // a_epoch), f"{given['steps']} steps of {batch} images")
-    settle("epochs", epochs, f"about {epochs * a_epoch:,} steps, at least 20 epochs, at most 200")
+    if given.get("steps") is None:
+        settle("epochs", epochs, f"about {epochs * a_epoch:,} steps, at least 20 epochs, at most 200")
     settle("precision", *precision(gpu))
     settle("workers", cores(), "one a core, to read images")
-    return chosen[name].value
-
-    gpu = torch.cuda.is_available() and given.get("devices") != "cpu"
-    machine = "a GPU" if gpu else "a CPU"
-    images = len(source)
-    side = typical_side(source)
-    size = settle("image_size", *image_size(side, gpu))
-    settle("encoder", *encoder(size, method, gpu))
-    most = 256 if not gpu else 1024 if size <= 96 else 256
-    batch = most
-    while batch > 8 and batch * 8 > images:
-        batch //= 2
-    reason = f"{most} suits {machine}" if batch == most else f"at least eight steps an epoch from {images:,} images"
-    batch = settle("batch_size", batch, reason)
-    if batch > images:
-        raise TapetumError(f"batch_size is {batch}, but there are only {images} images.")
-    a_epoch = max(1, images // batch)
-    epochs = min(200, max(20, -(-3000 // a_epoch)))
-    if given.get("steps") is not None:
-        settle("epochs", -(-given["steps"] // a_epoch), f"{given['steps']} steps of {batch} images")
-    settle("epochs", epochs, f"about {epochs * a_epoch:,} steps, at least 20 epochs, at most 200")
-    settle("precision", *precision(gpu))
-    in_memory = images * 3 * canvas_side(side, size) ** 2 < free_memory() / 4
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    workers = 0 if in_memory else max(1, cores - 1)
-    settle("workers", workers, "the images fit in memory, decoded once" if in_memory else f"{cores} cores")
     return chosen
 
 

@@ -24,6 +24,15 @@ from tapetum.train.loggers import check as check_loggers
 from tapetum.train.loop import Step, fit
 from tapetum.train.stop import REQUEUE, Stop
 
+DEFAULTS = {  # what needs no look at the data; the rest is chosen in defaults.py
+    "method": "simclr",
+    "weights": "none",
+    "labels": "auto",
+    "seed": 0,
+    "devices": "auto",
+    "log_every": 10,
+    "keep_checkpoints": 2,
+}
 CLOCK = ("time", "rate", "waited")  # fields of metrics.jsonl that tell the time; all others repeat bit for bit
 
 
@@ -213,7 +222,7 @@ def pretrain(data: Any = None, *, given: dict[str, Any], groups: dict[str, dict]
 
     given: every setting by name, None where it is left open; groups: the settings `method.*` and so on.
     """
-    given = {**given, "data": data}
+    given = {**given, "data": data}  # None where nothing was said
     folder = Path(given["out"]) if given.get("out") else None
     resume, folder = _where(given.get("resume"), folder, plan)
     if resume:
@@ -221,6 +230,7 @@ def pretrain(data: Any = None, *, given: dict[str, Any], groups: dict[str, dict]
         given, groups = _continued(folder, given, groups)
     elif data is None:
         raise TapetumError("pretrain needs DATA: a folder, an archive, a list or arrays; or --resume RUN.")
+    given |= {name: value for name, value in DEFAULTS.items() if given.get(name) is None}
     check_loggers(given["logger"] or [])
     if given.get("budget") or plan or given.get("micro_batch") == "auto":
         from tapetum.train import plan as planning
