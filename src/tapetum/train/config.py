@@ -5,13 +5,14 @@ from typing import Any
 
 import yaml
 
+from tapetum.base import settings
 from tapetum.base.errors import TapetumError
 from tapetum.base.files import read_json, write_atomic
 
 GROUPS = ("method", "encoder", "optimizer", "views")
 NAMED = ("method", "encoder")  # groups whose owner is itself a setting, `method: simclr`
 MACHINE = (  # what may change when a run goes on
-    *("devices", "workers", "eval_every", "test_data", "log_every", "logger"),
+    *("devices", "workers", "micro_batch", "eval_every", "test_data", "log_every", "logger"),
     *("checkpoint_steps", "keep_checkpoints", "resume", "out"),
 )
 BOUND = ("data", "budget", "plan")  # checked by fingerprint, or only of use before a run
@@ -26,7 +27,7 @@ def write(path: Path, flat: dict[str, Any]) -> None:
 def read(path: Path) -> dict[str, Any]:
     """Read a YAML file of settings, flat. Raises TapetumError naming the file when it is not one."""
     try:
-        content = yaml.load(path.read_text(), Loader=_Loader)  # noqa: S506 - a SafeLoader that refuses repeats
+        content = _Loader(path.read_text()).get_single_data()
     except FileNotFoundError:
         raise TapetumError(f"there is no settings file {path}.") from None
     except (yaml.YAMLError, UnicodeDecodeError, OSError) as error:
@@ -42,11 +43,22 @@ class _Loader(yaml.SafeLoader):
     """Safe, and unlike PyYAML's own it refuses a key that stands twice."""
 
     def construct_mapping(self, node, deep=False):
-        keys = [self.construct_object(key) for key, _ in node.value]
-        for key in keys:
-            if keys.count(key) > 1:
-                raise yaml.constructor.ConstructorError(None, None, f"the key {key!r} stands twice", node.start_mark)
+        seen = set()
+        for key, _ in node.value:
+            if key.value in seen:
+                raise yaml.constructor.ConstructorError(
+                    None, None, f"the key {key.value!r} stands twice", key.start_mark
+                )
+            seen.add(key.value)
         return super().construct_mapping(node, deep)
+
+
+def line_of(path: Path, key: str) -> str:
+    """Where a key stands in a file, for a sentence."""
+    lines = [
+        i for i, line in enumerate(path.read_text().splitlines(), 1) if line.strip(" '\"").startswith(key)
+    ]
+    return f"line {lines[0]}" if lines else "somewhere"
 
 
 def nested(flat: dict[str, Any]) -> dict[str, Any]:
@@ -88,6 +100,26 @@ def split(flat: dict[str, Any]) -> tuple[dict[str, Any], dict[str, dict[str, Any
     return own, groups
 
 
+def parsed(groups: dict[str, dict[str, Any]], method: str) -> dict[str, dict[str, Any]]:
+    """The settings of each group, as the method's constructor and OptimizerSettings ask.
+
+    Those of encoder and views are read as what they look like; their owners check them. Raises TapetumError.
+    """
+    from tapetum.methods import find
+    from tapetum.train.optimizer import OptimizerSettings
+
+    kind = find(method)
+    given = {name: groups.get(name, {}) for name in GROUPS}
+    tuned = settings.check("optimizer setting", given["optimizer"], OptimizerSettings, "optimizer.")
+    OptimizerSettings(**tuned)  # checks ranges
+    return {
+        "method": settings.check(f"setting of {kind.__name__}", given["method"], kind, "method."),
+        "encoder": {name: settings.guess(value) for name, value in given["encoder"].items()},
+        "optimizer": tuned,
+        "views": {name: settings.guess(value) for name, value in given["views"].items()},
+    }
+
+
 def refuse_changes(saved: dict[str, Any], given: dict[str, Any]) -> None:
     """Raise TapetumError naming every learning setting that was given another value than the run's.
 
@@ -96,11 +128,11 @@ def refuse_changes(saved: dict[str, Any], given: dict[str, Any]) -> None:
     wrong = [
         f"{name} is {saved.get(name)!r} in the run and {value!r} now"
         for name, value in given.items()
-        if value is not None and name not in MACHINE and name in saved and not same(saved[name], value)
+        if value is not None and name not in MACHINE and not same(saved.get(name), value)
     ]
     if wrong:
         raise TapetumError(
-            f"a run goes on with the settings it began with, but {'; '.join(wrong)}. Start a new run to change them."
+            f"a run goes on with the settings it began with, but {'; '.join(wrong)}; start a new run instead."
         )
 
 

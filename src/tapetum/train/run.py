@@ -197,6 +197,8 @@ class Run:
 
     def _stopped(self, number: int) -> None:
         again = f"tapetum pretrain --resume {self.folder}"
+        if self.options["plugin"]:
+            again += f" --method {self.folder / 'method.py'}"
         if self.main:
             say(f"stopped as asked; everything is saved. Go on with: {again}")
         raise SystemExit(130 if number == 2 else REQUEUE)
@@ -231,6 +233,7 @@ def pretrain(data: Any = None, *, given: dict[str, Any], groups: dict[str, dict]
     elif data is None:
         raise TapetumError("pretrain needs DATA: a folder, an archive, a list or arrays; or --resume RUN.")
     given |= {name: value for name, value in DEFAULTS.items() if given.get(name) is None}
+    groups = config.parsed(groups, given["method"])
     check_loggers(given["logger"] or [])
     if given.get("budget") or plan or given.get("micro_batch") == "auto":
         from tapetum.train import plan as planning
@@ -267,7 +270,7 @@ def body(given: dict[str, Any], groups: dict[str, dict], folder: Path, resume: b
         result = run.finish()
         if not quiet:
             say(f"done in {duration(result['seconds'])}: {folder}/encoder.safetensors")
-            say(f"measure it with: tapetum evaluate {folder}")
+            say(f"measure it with: tapetum evaluate {folder} --train-data {job.config['data']}")
         return result
 
 
@@ -299,19 +302,33 @@ def _where(resume: str | None, out: Path | None, plan: bool) -> tuple[bool, Path
 def _continued(folder: Path, given: dict[str, Any], groups: dict[str, dict]) -> tuple[dict[str, Any], dict]:
     """The run's own settings, with machine settings as given now; learning settings that differ are refused."""
     saved = config.read(folder / "config.yaml")
-    flat = {name: setup.plain(value) for name, value in given.items() if name not in config.BOUND}
-    flat |= {f"{g}.{n}": setup.plain(v) for g, settings in groups.items() for n, v in settings.items()}
-    config.refuse_changes(saved, flat)
     own, own_groups = config.split(saved)
     if str(own["method"]).endswith(".py"):
-        own["method"] = str(folder / "method.py")
-    kept = {**given, **own}
+        own["method"] = _typed_again(given["method"], folder)
+        given = {**given, "method": None}
+    learning = {name: setup.plain(value) for name, value in given.items() if name not in config.BOUND}
+    config.refuse_changes(saved, learning)
+    parsed = config.parsed(groups, own["method"])
+    config.refuse_changes(
+        saved, {f"{g}.{n}": setup.plain(v) for g, values in parsed.items() for n, v in values.items()}
+    )
+    kept = {**given, **own, "budget": None}
     for name in config.MACHINE:
         if given.get(name) is not None:
             kept[name] = given[name]
     if given["data"] is not None:
         kept["data"] = given["data"]
     return kept, own_groups
+
+
+def _typed_again(method: str | None, folder: Path) -> str:
+    """The run's copy of a method's file: code runs only where a person has typed its name, also on resume."""
+    copy = folder / "method.py"
+    if method is None:
+        raise TapetumError(f"{folder} began with a method of somebody's own; to run it, add --method {copy}.")
+    if not Path(method).is_file() or Path(method).read_bytes() != copy.read_bytes():
+        raise TapetumError(f"{method} is not the method that {folder} began with; that one is {copy}.")
+    return str(copy)
 
 
 def _check_same(folder: Path, job: setup.Job) -> None:
