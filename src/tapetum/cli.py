@@ -1,21 +1,25 @@
 """The command line: flags, help and checks derived from the signatures and docstrings of the verbs."""
 
 import argparse
+import contextlib
 import inspect
 import json
+import os
 import re
 import sys
-import typing
-from collections.abc import Callable
-from typing import Any
+import traceback
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, Literal, NoReturn, get_args, get_origin
 
-from tapetum import __version__, verbs
+from tapetum import __version__
 from tapetum.base import console, settings
 from tapetum.base.errors import TapetumError, TrainingFailed, unknown
+from tapetum.verbs import VERBS
 
-VERBS = ("pretrain", "evaluate", "embed", "export", "inspect", "methods", "new", "check", "demo")
 GROUPS = ("method", "encoder", "optimizer", "views")
-EXAMPLES = """
+LENGTHS = {"epochs", "steps", "budget"}  # one of them by flag replaces another from a file
+EXAMPLES = """\
 examples:
   tapetum pretrain photos/ --out runs/first          all defaults, chosen from the images and the machine
   tapetum evaluate runs/first --train-data photos/   nearest neighbours and linear probe, beside baselines
@@ -23,49 +27,96 @@ examples:
 """
 
 
-class Parser(argparse.ArgumentParser):
-    """argparse, but what is wrong becomes one sentence with the nearest match."""
+# ---- help, from signatures and docstrings ----
 
-    def error(self, message: str) -> typing.NoReturn:
-        wrong = re.match(r"argument (?:verb|VERB): invalid choice: '([^']*)'", message)
-        if wrong:
-            raise unknown("verb", wrong[1], VERBS)
+
+class Parser(argparse.ArgumentParser):
+    """argparse, but what is wrong becomes a TapetumError."""
+
+    def error(self, message: str) -> NoReturn:
         raise TapetumError(f"{message}; see `{self.prog} --help`.")
+
+
+def overview() -> str:
+    """What `tapetum --help` prints."""
+    lines = [f"  {name:<10} {documented(verb)[0]}" for name, verb in VERBS.items()]
+    return "\n".join(
+        [
+            "usage: tapetum VERB ... [--help] [--version]\n",
+            "From a folder of images to an encoder that you can trust.\n",
+            "verbs, each with a --help of its own:",
+            *lines,
+            "",
+            EXAMPLES,
+        ]
+    )
 
 
 def documented(verb: Callable) -> tuple[str, dict[str, str], str]:
     """A verb's docstring: its first line, what each argument is, and the rest."""
     doc = inspect.getdoc(verb) or ""
     first, _, rest = doc.partition("\n\n")
-    block = re.search(r"Args:\n((?:[ ]{4}.*\n?|\n)*)", rest)
-    arguments = dict(re.findall(r"^ {4}(\w+): (.*)$", block[1], re.MULTILINE)) if block else {}
-    return first, arguments, rest[block.end() :].strip() if block else rest
+    block = re.match(r"Args:\n((?: {4}.*\n?)*)", rest)
+    if not block:
+        return first, {}, rest
+    helps = re.findall(r"^ {4}(\w+): (.*(?:\n {8,}.*)*)", block[1], re.MULTILINE)
+    return first, {name: " ".join(text.split()) for name, text in helps}, rest[block.end() :].strip()
 
 
-def parser() -> Parser:
-    """The whole command line."""
-    top = Parser(
-        prog="tapetum",
-        description="From a folder of images to an encoder that you can trust.",
-        epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+def parser(name: str) -> Parser:
+    """The flags of one verb."""
+    verb = VERBS[name]
+    first, helps, rest = documented(verb)
+    own, hints = parameters(verb), settings.annotations(verb)
+    flags = argparse.SUPPRESS  # as default: what was not typed is not there
+    words = [n.upper() if p.default is p.empty else f"[{n.upper()}]" for n, p in own.items() if positional(p)]
+    one = Parser(
+        prog=f"tapetum {name}",
+        usage=" ".join([f"tapetum {name}", *words, "[--FLAG VALUE ...]"]),
+        description=first,
+        epilog=rest,
         allow_abbrev=False,
+        argument_default=flags,
     )
-    top.add_argument("--version", action="version", version=f"tapetum {__version__}")
-    sub = top.add_subparsers(dest="verb", metavar="VERB", required=True, parser_class=Parser)
-    for name in VERBS:
-        verb = getattr(verbs, name)
-        first, helps, rest = documented(verb)
-        one = sub.add_parser(name, help=first, description=first, epilog=rest, allow_abbrev=False)
-        for p in parameters(verb).values():
-            if p.kind is p.KEYWORD_ONLY or (name == "demo"):
-                add_flag(one, p, helps.get(p.name, ""))
-            else:
-                optional = p.default is not p.empty
-                one.add_argument(p.name, nargs="?" if optional else None, metavar=p.name.upper(), help=helps.get(p.name))
+    for p in own.values():
+        text = (helps.get(p.name, "") + shown(p.default)).replace("%", "%%")
+        if positional(p):
+            one.add_argument(p.name, nargs="?", metavar=p.name.upper(), help=text)
+        elif isinstance(p.default, bool):
+            one.add_argument(flag(p.name), dest=p.name, action=argparse.BooleanOptionalAction, help=text)
+        else:
+            one.add_argument(flag(p.name), dest=p.name, metavar=metavar(hints[p.name]), help=text)
+    if len(own) > 1:
         one.add_argument("--config", metavar="FILE", help="a YAML file of these settings; flags win over it")
-        one.add_argument("--json", action="store_true", help="print the result as one JSON object")
-    return top
+    one.add_argument("--json", action="store_true", help="print the result as one JSON object")
+    return one
+
+
+def positional(p: inspect.Parameter) -> bool:
+    return p.kind is p.POSITIONAL_OR_KEYWORD
+
+
+def flag(name: str) -> str:
+    return f"--{name.replace('_', '-')}"
+
+
+def shown(default: Any) -> str:
+    """A default in words; where the signature has none, the docstring says what is chosen."""
+    if default is inspect.Parameter.empty or isinstance(default, bool | None) or default == ():
+        return ""
+    return f" [{','.join(map(str, default)) if isinstance(default, tuple) else default}]"
+
+
+def metavar(wanted: Any) -> str:
+    """What a flag's value looks like: N, fp32|bf16, A,B or TEXT."""
+    if get_origin(wanted) is Literal:
+        return "|".join(get_args(wanted))
+    if get_origin(wanted) in (tuple, list):
+        return "A,B"
+    if wanted in (int, float):
+        return "N"
+    parts = [metavar(part) for part in get_args(wanted) if isinstance(part, type) or get_origin(part)]
+    return "|".join(part for part in dict.fromkeys(parts) if part != "TEXT") or "TEXT"
 
 
 def parameters(verb: Callable) -> dict[str, inspect.Parameter]:
@@ -73,113 +124,159 @@ def parameters(verb: Callable) -> dict[str, inspect.Parameter]:
     return {n: p for n, p in inspect.signature(verb).parameters.items() if not n.endswith("_settings")}
 
 
-def add_flag(one: argparse.ArgumentParser, p: inspect.Parameter, text: str) -> None:
-    flag = f"--{p.name.replace('_', '-')}"
-    names = [flag] if "_" not in p.name else [flag, f"--{p.name}"]
-    default = ",".join(p.default) if isinstance(p.default, list) else p.default
-    shown = "" if default in (None, p.empty, False) else f" [{default}]"
-    if isinstance(p.default, bool):
-        one.add_argument(*names, dest=p.name, nargs="?", const="true", metavar="yes|no", help=text + shown)
-    else:
-        one.add_argument(*names, dest=p.name, metavar=p.name.upper(), help=text + shown)
+def groups_of(verb: Callable) -> list[str]:
+    return [name for name in GROUPS if f"{name}_settings" in inspect.signature(verb).parameters]
 
 
-def parsed(arguments: list[str]) -> tuple[str, dict[str, Any], bool]:
-    """The verb, its keywords, and whether JSON is asked for. Raises TapetumError on anything unknown."""
-    top = parser()
-    known, extra = top.parse_known_args(arguments)
-    given = {n: v for n, v in vars(known).items() if v is not None and n not in ("verb", "config", "json")}
-    verb = getattr(verbs, known.verb)
-    groups = grouped(extra, verb, known.verb)
-    if known.config:
-        file_own, file_groups = from_file(known.config, verb, known.verb)
-        given = {**file_own, **given}
-        groups = {name: {**file_groups.get(name, {}), **groups.get(name, {})} for name in GROUPS}
-    hints = typing.get_type_hints(verb, vars(verbs))
-    out: dict[str, Any] = {}
-    for name, p in parameters(verb).items():
-        if name in given:
-            out[name] = settings.parse(f"--{name.replace('_', '-')}", given[name], hints[name])
-        elif p.default is p.empty:
-            raise TapetumError(f"`tapetum {known.verb}` needs --{name.replace('_', '-')}; see its --help.")
-    return known.verb, out | {f"{n}_settings": g for n, g in groups.items() if g}, known.json
+# ---- from what was typed to what a verb gets ----
 
 
-def grouped(extra: list[str], verb: Callable, name: str) -> dict[str, dict[str, Any]]:
-    """The flags `--group.setting value` among what argparse did not know."""
-    groups: dict[str, dict[str, Any]] = {}
-    flags = [f"--{n.replace('_', '-')}" for n in parameters(verb)] + ["--json", "--config", "--help"]
-    rest = iter(extra)
+def read(arguments: list[str]) -> tuple[str, dict[str, Any]]:
+    """The verb's name and its keywords, still as text. Raises TapetumError on anything unknown."""
+    name, *arguments = arguments
+    if name not in VERBS:
+        raise unknown("verb", name, VERBS)
+    verb = VERBS[name]
+    groups, arguments = grouped(arguments, verb)
+    typed, extra = parser(name).parse_known_args(arguments)
+    own = [n for n, p in parameters(verb).items() if not positional(p)]
+    flags = [*map(flag, [*own, "config", "json", "help"]), *(f"--{g}.*" for g in groups_of(verb))]
+    for token in sorted(extra, key=lambda text: not text.startswith("-")):
+        if token.startswith("-"):
+            raise unknown("flag", token.partition("=")[0], flags)
+        raise TapetumError(f"`tapetum {name}` does not know what to do with {token!r}.")
+    given = {n: v for n, v in vars(typed).items() if n not in ("config", "json")}
+    if "config" in typed:
+        file_given, file_groups = from_file(typed.config, verb)
+        if LENGTHS & given.keys():
+            file_given = {n: v for n, v in file_given.items() if n not in LENGTHS}
+        given = {**file_given, **given}
+        groups = {g: {**file_groups.get(g, {}), **groups.get(g, {})} for g in groups_of(verb)}
+    return name, given | {f"{g}_settings": values for g, values in groups.items() if values}
+
+
+def grouped(arguments: list[str], verb: Callable) -> tuple[dict[str, dict[str, str]], list[str]]:
+    """The flags `--group.setting value`, and everything else."""
+    groups: dict[str, dict[str, str]] = {}
+    others = []
+    rest = iter(arguments)
     for token in rest:
-        flag, equals, value = token.partition("=")
-        group, dot, setting = flag.removeprefix("--").partition(".")
-        if not flag.startswith("--"):
-            raise TapetumError(f"`tapetum {name}` does not know what to do with {token!r}.")
-        if not dot or f"{group}_settings" not in inspect.signature(verb).parameters:
-            groups_of = [f"--{g}.*" for g in GROUPS if f"{g}_settings" in inspect.signature(verb).parameters]
-            raise unknown("flag", flag, flags + groups_of)
-        if not equals and (value := next(rest, None)) is None:  # type: ignore[assignment]
-            raise TapetumError(f"{flag} needs a value.")
+        name, equals, value = token.partition("=")
+        group, dot, setting = name.removeprefix("--").partition(".")
+        if not (name.startswith("--") and dot):
+            others.append(token)
+            continue
+        if group not in groups_of(verb):
+            raise unknown("flag", name, [f"--{g}.{setting}" for g in groups_of(verb)])
+        if not equals and (value := next(rest, "--")).startswith("--"):
+            raise TapetumError(f"{name} needs a value.")
         groups.setdefault(group, {})[setting.replace("-", "_")] = value
-    return groups
+    return groups, others
 
 
-def from_file(file: str, verb: Callable, name: str) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
-    """Settings from a YAML file, checked as flags are."""
-    from pathlib import Path
-
+def from_file(file: str, verb: Callable) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
+    """Settings from a YAML file, as `config.split` gives them; a key that the verb lacks is refused."""
     from tapetum.train import config
 
-    flat = {n: v for n, v in config.read(Path(file)).items() if n not in config.FACTS}
-    own, groups = config.split(flat)
-    for key in own:
-        if key not in parameters(verb):
-            raise unknown(f"setting in {file}", key, [*parameters(verb), *(f"{g}.*" for g in GROUPS)])
-    for group in groups:
-        if groups[group] and f"{group}_settings" not in inspect.signature(verb).parameters:
-            raise unknown(f"group of settings in {file}", group, GROUPS)
+    own, groups = config.split(config.read(Path(file)))
+    known = [*parameters(verb), *groups_of(verb)]
+    wrong = [key for key in own if key not in parameters(verb)]
+    wrong += [group for group, given in groups.items() if given and group not in known]
+    if wrong:
+        raise unknown(f"setting in {file}, {config.line_of(Path(file), wrong[0])}:", wrong[0], known)
     if str(own.get("method", "")).endswith(".py"):
-        raise TapetumError(f"{file} names the method file {own['method']}; a file with code is only ever typed: --method.")
+        raise TapetumError(
+            f"{file} names the method file {own['method']}; code is only ever typed, as --method."
+        )
     return own, groups
 
 
+# ---- running it ----
+
+
 def main(arguments: list[str] | None = None) -> int:
-    """Run one command; returns its exit code: 0, 1 (training failed), 2 (bad input), 130 (interrupted)."""
+    """Run one command.
+
+    Returns its exit code: 0, 1 (training failed), 2 (bad input), 130 (interrupted), 141 (nobody reads on).
+    """
     arguments = sys.argv[1:] if arguments is None else arguments
     console.json_mode = "--json" in arguments
     try:
-        verb, keywords, _ = parsed(arguments)
-        result = getattr(verbs, verb)(**keywords)
-        if console.json_mode:
-            print(json.dumps(plain(result)))
+        if arguments == ["--version"]:
+            print(f"tapetum {__version__}")
+        elif not arguments or arguments in (["--help"], ["-h"]):
+            print(overview())
+        else:
+            with answering() as answer:
+                verb, keywords = read(arguments)
+                answer.append(VERBS[verb](**keywords))
+            if console.json_mode:
+                print(json.dumps(plain(answer[0])))
+        sys.stdout.flush()
         return 0
-    except TapetumError as error:
-        return failed(str(error), 1 if isinstance(error, TrainingFailed) else 2)
-    except KeyboardInterrupt:
-        return failed("interrupted.", 130)
     except BrokenPipeError:
-        sys.stderr.close()
-        return 0
-    except MemoryError:
-        return failed("there is not enough memory; a smaller --batch-size or --micro-batch auto needs less.", 2)
-    except OSError as error:
-        return failed(f"{error.filename or 'the system'}: {error.strerror or error}.", 2)
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # or Python complains when it flushes at the end
+        return 141
+    except SystemExit as stop:  # --help, or asked to stop: both have said so themselves
+        if console.json_mode and stop.code:
+            failed("stopped before the end.", 2)
+        return int(stop.code or 0)
+    except (KeyboardInterrupt, Exception) as error:
+        if (known := sentence(error)) is None:
+            traceback.print_exc()
+            known = f"{type(error).__name__}: {error}", 1
+        return failed(*known)
+    finally:
+        console.json_mode = False
 
 
-def failed(sentence: str, code: int) -> int:
+def sentence(error: BaseException) -> tuple[str, int] | None:
+    """What to say of an error, and the exit code; None for what only a bug can cause."""
+    if isinstance(error, TapetumError):
+        return str(error), 1 if isinstance(error, TrainingFailed) else 2
+    if isinstance(error, KeyboardInterrupt):
+        return "interrupted.", 130
+    if isinstance(error, MemoryError) or "out of memory" in str(error) or "allocate memory" in str(error):
+        return "there is not enough memory; a smaller --batch-size or --micro-batch auto needs less.", 2
+    if isinstance(error, OSError) and error.errno:
+        return f"{error.filename or 'the system'}: {error.strerror}.", 2
+    return None
+
+
+def failed(text: str, code: int) -> int:
+    """Say what went wrong where the caller reads it."""
     if console.json_mode:
-        print(json.dumps({"error": sentence}))
+        print(json.dumps({"error": text}), flush=True)
     else:
-        print(f"error: {sentence}", file=sys.stderr)
+        print(f"error: {text}", file=sys.stderr)
     return code
 
 
+@contextlib.contextmanager
+def answering() -> Iterator[list]:
+    """A list for the answer. With --json nothing else reaches stdout, also not from other processes."""
+    if not console.json_mode:
+        yield []
+        return
+    sys.stdout.flush()
+    stdout = os.dup(1)
+    os.dup2(2, 1)
+    try:
+        with contextlib.redirect_stdout(sys.stderr):
+            yield []
+    finally:
+        os.dup2(stdout, 1)
+        os.close(stdout)
+
+
 def plain(value: Any) -> Any:
-    """A result as JSON has it."""
+    """A result as JSON has it; what is not a number becomes null."""
     if hasattr(value, "to_json"):
-        return value.to_json()
+        return plain(value.to_json())
     if isinstance(value, dict):
         return {str(k): plain(v) for k, v in value.items()}
     if isinstance(value, list | tuple):
         return [plain(v) for v in value]
-    return value if isinstance(value, str | int | float | bool | None) else str(value)
+    if isinstance(value, float):
+        return value if abs(value) < float("inf") else None
+    return value if isinstance(value, str | int | None) else str(value)

@@ -1,16 +1,49 @@
-"""What tapetum does, one function a verb: the command line and Python share them. torch is imported inside."""
+"""What tapetum does, one function a verb, for the command line and Python. torch is imported inside only."""
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast
+
+from tapetum.base import settings
+from tapetum.base.console import say
+from tapetum.base.errors import TapetumError
+from tapetum.base.settings import Count, Whole
 
 if TYPE_CHECKING:
     from tapetum.encoders import Encoder
 
 Settings = dict[str, Any]
+Metric = Literal["accuracy", "balanced_accuracy", "auroc"]
+Verb = TypeVar("Verb", bound=Callable)
+
+VERBS: dict[str, Callable] = {}
 
 
+def verb(function: Verb) -> Verb:
+    """The function with what it is given, typed or from Python, parsed and checked as its signature asks."""
+    known = settings.allowed(function)
+    positional = [name for name, p in known.items() if p.kind is p.POSITIONAL_OR_KEYWORD]
+
+    @functools.wraps(function)
+    def checked(*args: Any, **given: Any) -> Any:
+        if len(args) > len(positional):
+            raise TypeError(f"{function.__name__} takes at most {len(positional)} positional arguments")
+        parsed = settings.check(
+            f"setting of {function.__name__}", dict(zip(positional, args)) | given, function
+        )
+        for name, p in known.items():
+            if p.default is p.empty and parsed.get(name) is None:
+                raise TapetumError(f"{function.__name__} needs {name}.")
+        return function(**parsed)
+
+    VERBS[function.__name__] = checked
+    return cast(Verb, checked)
+
+
+@verb
 def pretrain(
     data: Any = None,
     *,
@@ -18,26 +51,26 @@ def pretrain(
     method: str | None = None,
     encoder: str | None = None,
     weights: str | None = None,
-    image_size: int | None = None,
-    epochs: int | None = None,
-    steps: int | None = None,
+    image_size: Count | None = None,
+    epochs: Count | None = None,
+    steps: Count | None = None,
     budget: str | None = None,
-    batch_size: int | None = None,
-    micro_batch: int | str | None = None,
-    labels: str | None = None,
+    batch_size: Count | None = None,
+    micro_batch: Count | Literal["auto"] | None = None,
+    labels: Any = None,
     split: str | None = None,
-    test_data: str | None = None,
-    eval_every: int | None = None,
-    seed: int | None = None,
-    precision: str | None = None,
-    devices: str | None = None,
-    workers: int | None = None,
+    test_data: Any = None,
+    eval_every: Count | None = None,
+    seed: Whole | None = None,
+    precision: Literal["fp32", "bf16", "fp16"] | None = None,
+    devices: Count | Literal["auto", "cpu"] | None = None,
+    workers: Whole | None = None,
     resume: str | None = None,
     plan: bool = False,
-    log_every: int | None = None,
-    checkpoint_steps: int | None = None,
-    keep_checkpoints: int | None = None,
-    logger: list[str] | None = None,
+    log_every: Count | None = None,
+    checkpoint_steps: Count | None = None,
+    keep_checkpoints: Count | None = None,
+    logger: list[str | Callable] | None = None,
     method_settings: Settings | None = None,
     encoder_settings: Settings | None = None,
     optimizer_settings: Settings | None = None,
@@ -48,32 +81,33 @@ def pretrain(
     Args:
         data: a folder, a path inside a zip or tar, a list (CSV, TSV, Parquet), shards, arrays.
         out: the run's folder; it is made, never overwritten.
-        method: how to learn, by default simclr; `tapetum methods` lists all. `./mine.py` is a method of your own.
-        encoder: a timm model or a preset; chosen from the image size and the machine.
-        weights: none (the default), public (timm's), an earlier run, or a file.
-        image_size: side of the views in pixels; chosen from the images and the machine.
-        epochs: passes over the data; chosen so that there are about 3,000 steps.
+        method: how to learn; `tapetum methods` lists all, ./mine.py is one of your own. [simclr]
+        encoder: a timm model or a preset. [from the method, the image size and the machine]
+        weights: none, public (timm's), an earlier run, or a file. [none]
+        image_size: side of the views in pixels. [from the images and the machine]
+        epochs: passes over the data. [about 3,000 steps]
         steps: optimiser steps, instead of epochs.
         budget: time to fill, such as 8h or 90m, instead of epochs.
-        batch_size: images per optimiser step, over all processes.
-        micro_batch: images at once on a process; auto finds what fits in memory.
-        labels: auto (the default), folders, none, or a file joined by relative path.
-        split: which part of the data to use; train where there are parts.
+        batch_size: images per optimiser step, over all processes. [from the machine]
+        micro_batch: images at once on a process; auto finds what fits in memory. [all]
+        labels: auto, folders, none, or a file joined by relative path. [auto]
+        split: which part of the data to use. [train, where there are parts]
         test_data: held-out images for the look at the features while training.
-        eval_every: epochs between two looks.
-        seed: of weights, order and views; by default 0.
-        precision: bf16, fp16 or fp32; what the hardware is fast in.
-        devices: auto (the default: all GPUs), cpu, or a number of processes.
-        workers: processes that read images.
+        eval_every: epochs between two looks. [a tenth of all]
+        seed: of weights, order and views. [0]
+        precision: what to compute in. [what the hardware is fast in]
+        devices: auto (all GPUs), cpu, or a number of processes. [auto]
+        workers: processes that read images. [one a core]
         resume: a run to go on with; auto starts or goes on with --out.
         plan: print every setting with its reason, and the measured cost, and stop.
-        log_every: steps between two lines of metrics.jsonl, by default 10.
-        checkpoint_steps: steps between two checkpoints; by default each epoch, a minute apart at least.
-        keep_checkpoints: how many checkpoints are kept, by default 2.
+        log_every: steps between two lines of metrics.jsonl. [10]
+        checkpoint_steps: steps between two checkpoints. [each epoch, but a minute apart]
+        keep_checkpoints: how many checkpoints are kept. [2]
         logger: tensorboard, wandb, mlflow; from Python also a function of (step, numbers).
 
-    Settings of a group are typed --method.temperature 0.2, --encoder.depth 6, --optimizer.lr 1e-3,
-    --views.crop.scale 0.2,1; in Python they are dicts. Returns the last numbers.
+    Settings of a group are typed --method.temperature 0.2 or --views.crop.scale 0.2,1 (`tapetum methods NAME`
+    lists both), --encoder.depth 6 (timm's arguments), --optimizer.lr 1e-3 (`tapetum methods optimizer`); in
+    Python they are dicts. What changes while training is written 0.996->1. Returns the last numbers.
     """
     from tapetum.train.run import pretrain as run
 
@@ -84,32 +118,45 @@ def pretrain(
     return run(data, given=own, groups=groups, plan=plan)
 
 
+@verb
 def evaluate(
     encoder: Any,
     *,
     train_data: Any,
     test_data: Any = None,
-    protocols: list[str] = ["knn", "linear"],  # noqa: B006 - never written to
-    labels: str = "auto",
-    metric: str = "accuracy",
-    labels_per_class: int | None = None,
+    protocols: tuple[str, ...] = ("knn", "linear"),
+    labels: Any = "auto",
+    metric: Metric = "accuracy",
+    labels_per_class: tuple[Count, ...] = (),
+    draws: Count = 5,
     baselines: bool = True,
-    seed: int = 0,
+    seed: Whole = 0,
     out: str | None = None,
+    image_size: Count | None = None,
+    batch_size: Count = 256,
+    precision: Literal["float32", "bfloat16"] = "float32",
+    device: str | None = None,
+    workers: Whole | None = None,
 ) -> list:
     """Measure an encoder, beside raw pixels, random weights and the weights it began from.
 
     Args:
         encoder: a run, a file, timm:NAME (public weights) or random:NAME.
         train_data: labelled images that the protocols learn from.
-        test_data: images that are judged; by default the test part of train_data, or a fifth of it.
+        test_data: images that are judged. [the test part of train_data, or a fifth of it]
         protocols: which protocols, separated by commas.
         labels: auto, folders, or a file joined by relative path.
-        metric: accuracy, balanced_accuracy or auroc.
-        labels_per_class: use only so many labels of each class.
+        metric: what is measured.
+        labels_per_class: learn from so many labels of each class too, such as 5,20.
+        draws: of few labels, whose mean is reported.
         baselines: measure pixels, random weights and starting weights too.
         seed: of what is drawn.
-        out: JSON file for the results; by default results.json of the run.
+        out: JSON file for the results. [results.json of the run]
+        image_size: for timm:NAME, where it shall not be the model's own.
+        batch_size: images at once.
+        precision: what features are computed in.
+        device: where features are computed. [a GPU where there is one]
+        workers: processes that read images. [one a core]
     """
     from tapetum.evaluate.run import evaluate as run
 
@@ -118,8 +165,20 @@ def evaluate(
     return run(**own)
 
 
+@verb
 def embed(
-    encoder: Any, data: Any, *, out: str, labels: str = "auto", split: str | None = None, overwrite: bool = False
+    encoder: Any,
+    data: Any,
+    *,
+    out: str,
+    labels: Any = "auto",
+    split: str | None = None,
+    overwrite: bool = False,
+    image_size: Count | None = None,
+    batch_size: Count = 256,
+    precision: Literal["float32", "bfloat16"] = "float32",
+    device: str | None = None,
+    workers: Whole | None = None,
 ) -> Settings:
     """Compute the features of images and write them to a file.
 
@@ -128,21 +187,32 @@ def embed(
         data: images in any form that pretrain takes.
         out: a .npz, .parquet or .safetensors file: features, labels, paths.
         labels: auto, folders, none, or a file joined by relative path.
-        split: which part of the data to use.
+        split: which part of the data to use. [all]
         overwrite: replace a file that exists.
+        image_size: for timm:NAME, where it shall not be the model's own.
+        batch_size: images at once.
+        precision: what features are computed in.
+        device: where features are computed. [a GPU where there is one]
+        workers: processes that read images. [one a core]
     """
-    from tapetum.evaluate.run import embed as run
+    from tapetum.data import open_data
+    from tapetum.evaluate.embed import embed as run
 
-    return run(encoder, data, out=out, labels=labels, split=split, overwrite=overwrite)
+    own = dict(locals())
+    how = {name: own[name] for name in ("image_size", "batch_size", "precision", "device", "workers")}
+    found = run(encoder, open_data(data, labels, split), out, overwrite=overwrite, **how)
+    say(f"wrote {out}: features of {len(found):,} images, {found.x.shape[1]} numbers each")
+    return {"out": out, "images": len(found), "dim": found.x.shape[1]}
 
 
-def export(encoder: Any, *, out: str, format: str = "timm") -> Settings:
+@verb
+def export(encoder: Any, *, out: str, format: Literal["timm", "onnx", "safetensors"] = "timm") -> Settings:
     """Write an encoder in a form that other tools load, and check that they get the same features.
 
     Args:
         encoder: a run, a file, timm:NAME (public weights) or random:NAME.
         out: a folder (timm, safetensors) or a file (onnx).
-        format: timm, onnx or safetensors.
+        format: what is written.
     """
     from tapetum.encoders import load as load_encoder
     from tapetum.encoders.export import export as run
@@ -150,8 +220,9 @@ def export(encoder: Any, *, out: str, format: str = "timm") -> Settings:
     return run(load_encoder(encoder), Path(out), format)
 
 
+@verb
 def inspect(what: str) -> Settings:
-    """Say what a path is: images, a run, an encoder, or a file of weights.
+    """Say what a path is: images, a run, an encoder, features, results, weights, or a method.
 
     Args:
         what: any path, also one inside an archive.
@@ -161,17 +232,19 @@ def inspect(what: str) -> Settings:
     return run(what)
 
 
+@verb
 def methods(name: str | None = None) -> Any:
     """List the methods, or show one with its settings, views and source.
 
     Args:
-        name: a method's name; MoCo_v2 finds mocov2.
+        name: a method's name (MoCo_v2 finds mocov2) or a file ./mine.py.
     """
     from tapetum.describe import all_methods, one_method
 
     return one_method(name) if name else all_methods()
 
 
+@verb
 def new(file: str) -> Settings:
     """Write the skeleton of a method of your own.
 
@@ -183,6 +256,7 @@ def new(file: str) -> Settings:
     return new_method(Path(file))
 
 
+@verb
 def check(method: str) -> Settings:
     """Run the conformance suite on a method: what every method must do.
 
@@ -194,7 +268,8 @@ def check(method: str) -> Settings:
     return check_method(method)
 
 
-def demo(out: str = "demo") -> Settings:
+@verb
+def demo(*, out: str = "demo") -> Settings:
     """Pretrain on photographs of solar cells and measure the result, in some minutes.
 
     Args:
@@ -205,8 +280,8 @@ def demo(out: str = "demo") -> Settings:
     return run(Path(out))
 
 
-def load(what: Any) -> Encoder:
+def load(what: Any, image_size: int | None = None) -> Encoder:
     """An encoder from a run, a file, timm:NAME or random:NAME; `encoder.encode(images)` gives features."""
     from tapetum.encoders import load as run
 
-    return run(what)
+    return run(what, image_size)

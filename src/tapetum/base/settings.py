@@ -1,58 +1,83 @@
 """Settings as people type them: text becomes the type that a signature asks for; nothing unknown passes."""
 
+import difflib
 import inspect
+import math
+import os
 import types
 import typing
-from collections.abc import Callable
-from typing import Any, Literal, Union, get_args, get_origin
+from collections.abc import Callable, Mapping
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from tapetum.base.errors import TapetumError, unknown
 
 YES, NO = ("true", "yes", "on", "1"), ("false", "no", "off", "0")
+NOTHING = ("none", "null")
+Count = Annotated[
+    int, 1
+]  # a whole number of at least 1; Annotated[float, 0] is a number of at least 0, and so on
+Whole = Annotated[int, 0]
 
 
 def allowed(owner: Callable) -> dict[str, inspect.Parameter]:
-    """The settings of a function or class: its keywords, without what comes before them."""
-    parameters = inspect.signature(owner).parameters.values()
-    only = [p for p in parameters if p.kind is p.KEYWORD_ONLY]
-    return {p.name: p for p in only or parameters if p.name not in ("self", "encoder")}
+    """The settings of a function or class by name: its keywords. A method's encoder is none of them."""
+    found = inspect.signature(owner).parameters.values()
+    named = [p for p in found if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
+    return {p.name: p for p in named if not (inspect.isclass(owner) and p.name == "encoder")}
 
 
-def check(kind: str, given: dict[str, Any], owner: Callable) -> dict[str, Any]:
-    """`given`, parsed as the owner's signature asks.
+def check(kind: str, given: Mapping[str, Any], owner: Callable, prefix: str = "") -> dict[str, Any]:
+    """`given`, parsed as the owner's signature asks; what has no annotation follows the type of its default.
 
+    `kind` and `prefix` are for the sentences: "unknown setting of DINO 'dmi'", "method.dim is 'x'".
     Raises TapetumError for a name it does not have (with the nearest match) or a value of the wrong type.
     """
-    known = allowed(owner)
-    hints = typing.get_type_hints(owner.__init__ if inspect.isclass(owner) else owner)
+    known, hints = allowed(owner), annotations(owner)
     out = {}
     for name, value in given.items():
         if name not in known:
             raise unknown(kind, name, known)
-        out[name] = parse(f"{kind} {name}", value, hints.get(name, Any))
+        default = known[name].default
+        untyped = default is None or default is inspect.Parameter.empty
+        wanted = hints.get(name, inspect.Parameter.empty if untyped else type(default))
+        out[name] = parse(f"{prefix}{name}", value, wanted)
     return out
 
 
+def annotations(owner: Callable) -> dict[str, Any]:
+    """The types that a function or a class's constructor asks for."""
+    try:
+        return typing.get_type_hints(owner.__init__ if inspect.isclass(owner) else owner, include_extras=True)
+    except NameError as error:
+        raise TapetumError(
+            f"{owner.__name__}'s signature asks for a type that is not there: {error}."
+        ) from None
+
+
 def parse(what: str, value: Any, wanted: Any) -> Any:
-    """A value, or its text, as the type `wanted`. Raises TapetumError naming `what` and the type."""
+    """A value, or its text, as the type `wanted`. Raises TapetumError naming `what` and what is allowed."""
     try:
         return _parsed(value, wanted)
     except TapetumError as error:
         raise TapetumError(f"{what}: {error}") from None
-    except (ValueError, TypeError):
-        raise TapetumError(f"{what} is {value!r}; it must be {described(wanted)}.") from None
+    except (ValueError, TypeError, OverflowError):
+        near = difflib.get_close_matches(str(value), _words(wanted), n=1)
+        hint = f"did you mean {near[0]}? It" if near else "it"
+        raise TapetumError(f"{what} is {value!r}; {hint} must be {described(wanted)}.") from None
 
 
 def _parsed(value: Any, wanted: Any) -> Any:
     origin, args = get_origin(wanted), get_args(wanted)
-    if wanted is Any or wanted is inspect.Parameter.empty:
+    if wanted is Any:
+        return value
+    if wanted is inspect.Parameter.empty:
         return guess(value)
+    if origin is Annotated:
+        return _at_least(args[1], _parsed(value, args[0]))
     if origin in (Union, types.UnionType):
         return _first_that_fits(value, args)
     if origin is Literal:
-        if value not in args:
-            raise unknown("value", value, map(str, args))
-        return value
+        return _one_of(value, args)
     if origin in (tuple, list):
         return _sequence(value, origin, args)
     if wanted is bool:
@@ -60,38 +85,59 @@ def _parsed(value: Any, wanted: Any) -> Any:
     if wanted in (int, float):
         return _number(value, wanted)
     if wanted is str:
-        return str(value)
+        return _text(value)
     if (parser := getattr(wanted, "parse", None)) is not None:
+        if isinstance(value, bool) or not isinstance(value, str | int | float | wanted):
+            raise TypeError
         return parser(value)
-    if isinstance(wanted, type) and not isinstance(value, wanted):
+    if isinstance(kind := origin or wanted, type) and not isinstance(value, kind):
         raise TypeError
     return value
 
 
 def _first_that_fits(value: Any, choices: tuple) -> Any:
-    if types.NoneType in choices and value in (None, "none", "None", "null"):
+    if types.NoneType in choices and (value is None or (_is_nothing(value) and str not in choices)):
         return None
     problem: Exception = TypeError()
     for choice in choices:
         if choice is not types.NoneType:
             try:
                 return _parsed(value, choice)
-            except (ValueError, TypeError, TapetumError) as error:
+            except (ValueError, TypeError, OverflowError, TapetumError) as error:
                 problem = error
     raise problem
 
 
-def _sequence(value: Any, kind: Any, args: tuple) -> Any:
-    parts = value.replace("[", "").replace("]", "").split(",") if isinstance(value, str) else list(value)
-    if kind is tuple and args and args[-1] is not Ellipsis and len(parts) != len(args):
+def _is_nothing(value: Any) -> bool:
+    return isinstance(value, str) and value.lower() in NOTHING
+
+
+def _one_of(value: Any, choices: tuple) -> Any:
+    for choice in choices:
+        if str(value) == str(choice):
+            return choice
+    raise ValueError
+
+
+def _at_least(least: float, value: Any) -> Any:
+    if not value >= least:
         raise ValueError
-    types_ = args if kind is tuple and args and args[-1] is not Ellipsis else len(parts) * args[:1]
-    return kind(_parsed(p.strip() if isinstance(p, str) else p, t) for p, t in zip(parts, types_ or len(parts) * (Any,)))
+    return value
+
+
+def _sequence(value: Any, kind: Any, args: tuple) -> Any:
+    if isinstance(value, str):
+        value = [part.strip() for part in value.strip("[]() ").split(",") if part.strip()]
+    elif not isinstance(value, list | tuple):
+        value = [value]
+    if kind is tuple and args and args[-1] is not Ellipsis:
+        if len(value) != len(args):
+            raise ValueError
+        return tuple(map(_parsed, value, args))
+    return kind(_parsed(part, args[0] if args else Any) for part in value)
 
 
 def _flag(value: Any) -> bool:
-    if isinstance(value, bool):
-        return value
     if str(value).lower() in YES + NO:
         return str(value).lower() in YES
     raise ValueError
@@ -100,22 +146,32 @@ def _flag(value: Any) -> bool:
 def _number(value: Any, kind: type) -> Any:
     if isinstance(value, bool) or value is None:
         raise TypeError
+    if kind is int and str(value).strip().lstrip("+-").isdecimal():
+        return int(value)  # exact, however long
     number = float(value)
-    if number != number or (kind is int and number != int(number)):
+    if math.isnan(number) or (kind is int and number != int(number)):
         raise ValueError
-    return kind(number) if kind is int else number
+    return kind(number)
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str | os.PathLike | int | float) or isinstance(value, bool):
+        raise TypeError
+    return str(value)
 
 
 def guess(value: Any) -> Any:
-    """Text as the number, flag or list that it looks like; anything else as it is."""
+    """Text as the number, flag or list that it looks like; lists as tuples; anything else as it is."""
+    if isinstance(value, list | tuple):
+        return tuple(map(guess, value))
     if not isinstance(value, str):
         return value
     if value.lower() in ("true", "false"):
         return value.lower() == "true"
-    if value.lower() in ("none", "null"):
+    if _is_nothing(value):
         return None
     if "," in value:
-        return tuple(guess(part.strip()) for part in value.strip("[]()").split(","))
+        return tuple(guess(part.strip()) for part in value.strip("[]() ").split(",") if part.strip())
     for kind in (int, float):
         try:
             return kind(value)
@@ -124,14 +180,29 @@ def guess(value: Any) -> Any:
     return value
 
 
+def _words(wanted: Any) -> list[str]:
+    """The words that a type allows."""
+    if get_origin(wanted) is Literal:
+        return list(map(str, get_args(wanted)))
+    if wanted is bool:
+        return ["true", "false", "yes", "no"]
+    return [word for part in get_args(wanted) for word in _words(part)]
+
+
 def described(wanted: Any) -> str:
     """A type in words."""
-    words = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
+    words = {int: "a whole number", float: "a number", bool: "true or false", str: "text", dict: "settings"}
     origin, args = get_origin(wanted), get_args(wanted)
+    if origin is Annotated:
+        return f"{described(args[0])} of at least {args[1]}"
     if origin in (Union, types.UnionType):
         return " or ".join(described(a) for a in args if a is not types.NoneType)
+    if origin is Literal:
+        return " or ".join(filter(None, [", ".join(map(str, args[:-1])), str(args[-1])]))
     if origin is tuple and args[-1:] != (Ellipsis,):
         return f"{len(args)} values separated by a comma, each {described(args[0])}"
     if origin in (tuple, list):
         return f"values separated by commas, each {described(args[0])}"
-    return words.get(wanted, getattr(wanted, "__name__", str(wanted)))
+    if hasattr(wanted, "parse"):
+        return "a number, or a schedule such as 0.996->1"
+    return words.get(origin or wanted, getattr(wanted, "__name__", str(wanted)))
