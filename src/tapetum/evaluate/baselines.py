@@ -11,8 +11,8 @@ from tapetum.encoders.spec import Spec
 def pixels() -> Encoder:
     """Raw pixels as an encoder: 32 x 32 x 3 numbers in [-1, 1], larger images shrunk first.
 
-    One half is subtracted so that cosine similarity is not all brightness: kNN on CIFAR-10 gives 46 % so, 36 %
-    without, and 43 % when each image loses its own mean colour instead.
+    One half is subtracted so that cosine similarity is not all brightness: kNN on CIFAR-10 gives 46 % so,
+    36 % without, and 43 % when each image loses its own mean colour instead.
     """
     half = (0.5, 0.5, 0.5)
     return Encoder(nn.Flatten(), Spec("pixels", "", image_size=32, mean=half, std=half, fit="squash")).eval()

@@ -14,7 +14,7 @@ from tapetum.evaluate.store import Features
 from tapetum.measure.logistic import logistic_path
 
 VERSION = 1
-PENALTIES = (10.0, 1.0, 0.1, 1e-2, 1e-3, 1e-4, 1e-5)
+PENALTIES = (100.0, 10.0, 1.0, 0.1, 1e-2, 1e-3, 1e-4, 1e-5)
 FOLDS = 5
 SMALL = 2000  # with fewer labels each of the folds is held out in turn, else only the first
 
@@ -50,17 +50,17 @@ def fit(x: Tensor, y: Tensor, queries: Tensor, classes: int, penalties: Sequence
 
 
 def choose(x: Tensor, y: Tensor, classes: int, penalties: Sequence[float], seed: int) -> float:
-    """The penalty with the lowest cross-entropy on held-out rows; the first where no row can be held out."""
+    """The first of the falling `penalties` after which the cross-entropy on held-out rows rises.
+
+    Where each class has one row, nothing can be held out, and it is the first of all.
+    """
     fold = torch.from_numpy(folds(y.numpy(), FOLDS, seed))  # [N]
-    there = [f for f in range(FOLDS) if (fold == f).any()]
-    if len(y) >= SMALL:
-        there = there[:1]
-    loss = torch.zeros(len(penalties), dtype=torch.float64)
-    for f in there:
-        out = fold == f
-        for i, logits in enumerate(fit(x[~out], y[~out], x[out], classes, penalties)):
-            loss[i] += float(F.cross_entropy(logits, y[out], reduction="sum"))
-            if len(there) == 1 and i and loss[i] > loss[i - 1]:  # it only gets worse from here
-                loss[i:] = torch.inf
-                break
-    return penalties[int(loss.argmin())]
+    held = [fold == f for f in range(FOLDS if len(y) < SMALL else 1) if (fold == f).any()]
+    paths = [fit(x[~out], y[~out], x[out], classes, penalties) for out in held]
+    best, chosen = torch.inf, penalties[0]
+    for penalty, answers in zip(penalties, zip(*paths)):
+        loss = sum(float(F.cross_entropy(a, y[out], reduction="sum")) for a, out in zip(answers, held))
+        if loss > best:
+            break
+        best, chosen = loss, penalty
+    return chosen

@@ -18,12 +18,18 @@ def logistic_path(
     from the last, so give the largest penalty first. x is float64 for exact answers, float32 for fast ones.
     """
     basis, spread = (part.double() for part in _axes(x))  # [D, r], [r]
+    within = basis
+    if fewer := len(spread) < x.shape[1]:  # the weights lie in the span of the rows: work there
+        x, within = (
+            (x.double() @ basis).to(x.dtype),
+            torch.eye(len(spread), dtype=torch.float64, device=x.device),
+        )
     weight, bias = x.new_zeros(classes, x.shape[1]).double(), x.new_zeros(classes).double()
     for penalty in penalties:
         scale = (spread * (1 - 1 / classes) / classes + penalty).rsqrt()
-        inner, bias = _descend(x, labels, penalty, basis * scale, (weight @ basis / scale, bias))
-        weight = inner @ (basis * scale).T
-        yield weight, bias
+        inner, bias = _descend(x, labels, penalty, within * scale, (weight @ within / scale, bias))
+        weight = inner @ (within * scale).T
+        yield weight @ basis.T if fewer else weight, bias
 
 
 def _descend(
@@ -35,7 +41,7 @@ def _descend(
     strongly correlated columns too (Liu and Nocedal 1989).
     """
     inner, bias = (part.clone().requires_grad_() for part in start)
-    tolerance = 1e-5 if x.dtype == torch.float32 else 1e-8
+    tolerance = 1e-5 if x.dtype == torch.float32 else 1e-6
     steps = torch.optim.LBFGS(
         [inner, bias],
         max_iter=200,
