@@ -5,7 +5,6 @@ import contextlib
 import inspect
 import json
 import os
-import re
 import sys
 import traceback
 from collections.abc import Callable, Iterator
@@ -39,7 +38,7 @@ class Parser(argparse.ArgumentParser):
 
 def overview() -> str:
     """What `tapetum --help` prints."""
-    lines = [f"  {name:<10} {documented(verb)[0]}" for name, verb in VERBS.items()]
+    lines = [f"  {name:<10} {settings.documented(verb)[0]}" for name, verb in VERBS.items()]
     return "\n".join(
         [
             "usage: tapetum VERB ... [--help] [--version]\n",
@@ -52,21 +51,10 @@ def overview() -> str:
     )
 
 
-def documented(verb: Callable) -> tuple[str, dict[str, str], str]:
-    """A verb's docstring: its first line, what each argument is, and the rest."""
-    doc = inspect.getdoc(verb) or ""
-    first, _, rest = doc.partition("\n\n")
-    block = re.match(r"Args:\n((?: {4}.*\n?)*)", rest)
-    if not block:
-        return first, {}, rest
-    helps = re.findall(r"^ {4}(\w+): (.*(?:\n {8,}.*)*)", block[1], re.MULTILINE)
-    return first, {name: " ".join(text.split()) for name, text in helps}, rest[block.end() :].strip()
-
-
 def parser(name: str) -> Parser:
     """The flags of one verb."""
     verb = VERBS[name]
-    first, helps, rest = documented(verb)
+    first, helps, rest = settings.documented(verb)
     own, hints = parameters(verb), settings.annotations(verb)
     flags = argparse.SUPPRESS  # as default: what was not typed is not there
     words = [n.upper() if p.default is p.empty else f"[{n.upper()}]" for n, p in own.items() if positional(p)]

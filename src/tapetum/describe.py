@@ -1,64 +1,113 @@
 """What the methods are, in words; the skeleton of a new one; and the conformance suite's report."""
 
-import ast
-import inspect
+from collections import Counter
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-from tapetum.base import console
-from tapetum.base.errors import TapetumError, unknown
+from tapetum.base import console, settings
+from tapetum.base.errors import TapetumError
 from tapetum.base.files import write_atomic
-from tapetum.methods import catalogue, plain
+from tapetum.methods import catalogue, described, find, plain
 
 
 def all_methods() -> list[dict[str, Any]]:
     """Every method, as a table and as data."""
-    found = [{"name": e.name, "family": e.family, "idea": e.line, "source": e.source} for e in catalogue().values()]
+    found = [
+        {"name": e.name, "family": e.family, "idea": e.line, "source": e.source} for e in catalogue().values()
+    ]
     console.table([list(row.values()) for row in found], ("method", "family", "idea", "source"))
     return found
 
 
 def one_method(name: str) -> dict[str, Any]:
-    """One method with its settings, views and source, read from its file without running it."""
-    known = {plain(n): entry for n, entry in catalogue().items()}
-    if plain(name) not in known:
-        raise unknown("method", name, catalogue())
-    entry = known[plain(name)]
-    kind = next(n for n in ast.parse(entry.file.read_text()).body if isinstance(n, ast.ClassDef))
-    meanings = _meanings(ast.get_docstring(kind) or "")
-    init = next(n for n in kind.body if isinstance(n, ast.FunctionDef) and n.name == "__init__")
-    settings = []
-    for argument, default in zip(init.args.kwonlyargs, init.args.kw_defaults):
-        value = ast.unparse(default) if default is not None else "from the data"
-        settings.append({"name": argument.arg, "default": value, "meaning": meanings.get(argument.arg, "")})
-    views = next(
-        ast.unparse(n.value)
-        for n in ast.walk(init)
-        if isinstance(n, ast.Assign) and ast.unparse(n.targets[0]) == "self.views"
-    )
-    product = next((n for n in kind.body if isinstance(n, ast.FunctionDef) and n.name == "product"), None)
-    exported = ast.unparse(product.body[-1]).removeprefix("return ") if product else "self.encoder"
-    console.say(f"{entry.name}: {entry.line} {entry.source}")
-    console.table([list(s.values()) for s in settings], ("--method.", "default", "meaning"))
-    console.say(f"views: {views}")
-    console.say(f"exported: {exported}")
-    console.say(f"file: {entry.file}")
-    return {
+    """One method: its source, its settings and those of views and optimiser, its views, what is exported."""
+    from tapetum.train import check, setup
+    from tapetum.train.optimizer import OptimizerSettings
+
+    kind = find(name)
+    own = name.endswith(".py")
+    entry = described(Path(name)) if own else {plain(n): e for n, e in catalogue().items()}[plain(name)]
+    method = setup.build_method(kind, check.small_encoder(kind.needs), check.source(), 32, {})
+    product = method.product()
+    found: dict[str, Any] = {
         "name": entry.name,
         "family": entry.family,
         "idea": entry.line,
         "source": entry.source,
-        "settings": settings,
-        "views": views,
-        "exported": exported,
+        "settings": listed(kind),
+        "views": in_words(method.views),
+        "view settings": view_settings(method.views),
+        "optimizer settings": listed(OptimizerSettings),
+        "exported": next((n for n, m in method.named_modules() if m is product), "a network of its own"),
         "file": str(entry.file),
     }
+    console.say(f"{entry.name}: {entry.line} {entry.source}\n")
+    console.table([list(row.values()) for row in found["settings"]], ("--method.", "default", "meaning"))
+    console.say("\nviews:")
+    for line in found["views"]:
+        console.say(f"  {line}")
+    console.say()
+    console.table(list(found["view settings"].items()), ("--views.", "default"))
+    console.say()
+    console.table(
+        [list(r.values()) for r in found["optimizer settings"]], ("--optimizer.", "default", "meaning")
+    )
+    console.say(f"\nexported: {found['exported']}\nfile: {entry.file}")
+    return found
 
 
-def _meanings(doc: str) -> dict[str, str]:
-    """The lines `name: meaning` of a docstring."""
-    pairs = (line.strip().partition(": ") for line in inspect.cleandoc(doc).splitlines())
-    return {name: meaning for name, _, meaning in pairs if name.isidentifier() and meaning}
+def listed(owner: type) -> list[dict[str, Any]]:
+    """The settings of a class, each with its default and what its docstring says of it."""
+    _, meanings, _ = settings.documented(owner)
+    rows = []
+    for name, p in settings.allowed(owner).items():
+        default = "from the data" if p.default is p.empty else typed(p.default)
+        rows.append({"name": name, "default": default, "meaning": meanings.get(name, "")})
+    return rows
+
+
+def typed(value: Any) -> str:
+    """A setting as one types it: 0.2,1 or 0.996->1.0."""
+    if isinstance(value, tuple):
+        return ",".join(map(typed, value))
+    return "open" if value is None else f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def view_settings(tree: Any) -> dict[str, str]:
+    """The settings of a nest of views; one that differs between branches stands with the branch's name."""
+    from tapetum.views.specs import schema
+
+    shown = {
+        name: " or ".join(map(typed, value)) if isinstance(value, list) else typed(value)
+        for name, value in schema(tree).items()
+    }
+    if not isinstance(tree, dict):
+        return shown
+    branches = {branch: view_settings(part) for branch, part in tree.items()}
+    found = {}
+    for name, value in shown.items():
+        if all(own.get(name) == value for own in branches.values()):
+            found[name] = value
+        else:
+            found |= {f"{branch}.{name}": own[name] for branch, own in branches.items() if name in own}
+    return found
+
+
+def in_words(tree: Any, name: str = "") -> list[str]:
+    """A nest of views, a line for each kind of view: `large: 2 x Crop(...) + Flip(...)`."""
+    if isinstance(tree, dict):
+        return [line for part, inner in tree.items() for line in in_words(inner, f"{name}{part}: ")]
+    if isinstance(tree, list):
+        counts = Counter(in_words(view)[0] for view in tree)
+        return [f"{name}{count} x {view}" if count > 1 else name + view for view, count in counts.items()]
+    return [name + " + ".join(map(_brief, getattr(tree, "steps", (tree,))))]
+
+
+def _brief(step: Any) -> str:
+    """An operation, without what is as in its definition: `Crop(scale=(0.2, 1.0))`."""
+    changed = [f for f in fields(step) if getattr(step, f.name) != f.default]
+    return f"{type(step).__name__}({', '.join(f'{f.name}={getattr(step, f.name)}' for f in changed)})"
 
 
 SKELETON = '''"""Say the idea in one sentence here. arXiv:XXXX.XXXXX"""
@@ -117,7 +166,10 @@ def check_method(name: str) -> dict[str, Any]:
 
     rows, wrong = [], []
     for what, problem in check(name):
-        console.say(f"{'ok    ' if problem is None else 'BROKEN'}  {what}" + (f"\n        {problem}" if problem else ""))
+        console.say(
+            f"{'ok    ' if problem is None else 'BROKEN'}  {what}"
+            + (f"\n        {problem}" if problem else "")
+        )
         rows.append({"check": what, "problem": problem})
         wrong += [problem] if problem else []
     if wrong:

@@ -1,4 +1,4 @@
-"""What is this path: images, a run, an encoder, or a file of weights?"""
+"""What is this path: images, a run, an encoder, features, results, a method, or a file of weights?"""
 
 from pathlib import Path
 from typing import Any
@@ -15,18 +15,26 @@ def inspect(what: str) -> dict[str, Any]:
     path = Path(what)
     if (path / "config.yaml").is_file():
         found = _run(path)
+    elif (path / "state.json").is_file() and (path / "method.safetensors").is_file():
+        found = _checkpoint(path)
     elif (path / "encoder.json").is_file():
         found = {"kind": "encoder", **read_json(path / "encoder.json")}
-    elif path.is_file() and path.suffix in WEIGHTS:
-        found = _weights(path)
+    elif (path / "config.json").is_file() and (path / "model.safetensors").is_file():
+        found = {"kind": "encoder for timm", **read_json(path / "config.json")}
+    elif path.is_file() and path.suffix in _FILES:
+        found = _FILES[path.suffix](path)
     else:
         found = _data(what)
-    console.table([(k, _short(v)) for k, v in found.items()], (what, ""))
+    console.table([(name, _short(value)) for name, value in found.items()], (what, ""))
     return found
 
 
 def _short(value: Any) -> str:
-    return ", ".join(map(str, value[:12])) + ", ..." * (len(value) > 12) if isinstance(value, list) else str(value)
+    if isinstance(value, dict):
+        return ", ".join(f"{name} {_short(part)}" for name, part in value.items())
+    if isinstance(value, list):
+        return ", ".join(map(_short, value[:12])) + ", ..." * (len(value) > 12)
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
 def _run(path: Path) -> dict[str, Any]:
@@ -36,36 +44,70 @@ def _run(path: Path) -> dict[str, Any]:
     names = ("data", "method", "encoder", "weights", "image_size", "epochs", "steps", "batch_size", "seed")
     found = {"kind": "run"} | {name: settings.get(name) for name in names}
     found["finished"] = (path / "encoder.json").exists()
-    if steps := checkpoint.found(path / "checkpoints"):
-        found["checkpoints"] = [p.name for p in steps]
+    found["checkpoints"] = [p.name for p in checkpoint.found(path / "checkpoints")]
     if (path / "metrics.jsonl").exists() and (rows := read_lines(path / "metrics.jsonl")):
-        found["last numbers"] = {k: v for row in rows[-3:] for k, v in row.items()}
+        found["last numbers"] = {name: value for row in rows[-3:] for name, value in row.items()}
+    if (path / "skipped.jsonl").exists():
+        found["files left out"] = len(read_lines(path / "skipped.jsonl"))
     if (path / "results.json").exists():
-        found["results"] = str(path / "results.json")
+        found["results"] = _results(path / "results.json")["results"]
     return found
+
+
+def _checkpoint(path: Path) -> dict[str, Any]:
+    facts = read_json(path / "state.json")
+    return {"kind": "checkpoint"} | {name: facts.get(name) for name in ("step", "method", "threads")}
 
 
 def _weights(path: Path) -> dict[str, Any]:
     from tapetum.encoders.weights import read
 
     state = read(path)
-    count = sum(t.numel() for t in state.values())
+    beside = path.parent / "encoder.json"
     return {
-        "kind": "weights",
-        "tensors": len(state),
-        "numbers": f"{count:,}",
+        "kind": "features" if "features" in state else "weights",
+        "tensors": [f"{name} {list(t.shape)}" for name, t in state.items()],
+        "count": len(state),
+        "numbers": sum(t.numel() for t in state.values()),
         "size": console.size(path.stat().st_size),
-        "names": [f"{name} {list(t.shape)}" for name, t in state.items()],
-        "described by": str(path.parent / "encoder.json") if (path.parent / "encoder.json").exists() else "nothing",
+        "described by": str(beside) if beside.exists() else "nothing",
     }
+
+
+def _arrays(path: Path) -> dict[str, Any]:
+    import numpy as np
+
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            if "features" not in arrays:
+                return _data(str(path))
+            shapes = [f"{name} {list(arrays[name].shape)}" for name in arrays.files]
+    except (OSError, ValueError) as error:
+        raise TapetumError(f"{path} is not readable as arrays: {error}.") from error
+    return {"kind": "features", "arrays": shapes}
+
+
+def _results(path: Path) -> dict[str, Any]:
+    from tapetum.evaluate.result import read_results
+
+    return {"kind": "results", "results": [f"{r.row}: {r.name} {r}" for r in read_results(path)]}
+
+
+def _method(path: Path) -> dict[str, Any]:
+    from tapetum.methods import described
+
+    entry = described(path)
+    return {"kind": "method", "idea": entry.line, "source": entry.source}
+
+
+def _onnx(path: Path) -> dict[str, Any]:
+    return {"kind": "ONNX network", "size": console.size(path.stat().st_size)}
 
 
 def _data(what: str) -> dict[str, Any]:
     from tapetum.data import open_data
 
     source = open_data(what)
-    if not len(source):
-        raise TapetumError(f"there are no images in {what}.")
     return {
         "kind": "images",
         "summary": source.summary(),
@@ -73,3 +115,7 @@ def _data(what: str) -> dict[str, Any]:
         "splits": source.splits,
         "fingerprint": source.fingerprint(),
     }
+
+
+_FILES = dict.fromkeys(WEIGHTS, _weights)
+_FILES |= {".npz": _arrays, ".json": _results, ".py": _method, ".onnx": _onnx}

@@ -4,6 +4,7 @@ import difflib
 import inspect
 import math
 import os
+import re
 import types
 import typing
 from collections.abc import Callable, Mapping
@@ -52,6 +53,15 @@ def annotations(owner: Callable) -> dict[str, Any]:
         raise TapetumError(
             f"{owner.__name__}'s signature asks for a type that is not there: {error}."
         ) from None
+
+
+def documented(owner: Callable) -> tuple[str, dict[str, str], str]:
+    """A docstring in parts: its first line, what it says of each argument below `Args:`, and what follows."""
+    before, _, rest = (inspect.getdoc(owner) or "").partition("Args:\n")
+    block, _, after = rest.partition("\n\n")
+    found = re.findall(r"^( *)(\w+(?:, \w+)*): (.*(?:\n\1 +.*)*)", block, re.MULTILINE)
+    meanings = {name: " ".join(text.split()) for _, names, text in found for name in names.split(", ")}
+    return before.strip().partition("\n")[0], meanings, after.strip()
 
 
 def parse(what: str, value: Any, wanted: Any) -> Any:

@@ -21,7 +21,8 @@ FACTS = ("fingerprint",)  # what the run found out, rather than was told
 
 def write(path: Path, flat: dict[str, Any]) -> None:
     """Write flat settings ({"method": "simclr", "method.hidden": 2048}) as nested YAML."""
-    write_atomic(path, yaml.safe_dump(nested(flat), sort_keys=False, allow_unicode=True))
+    first = {name: flat[name] for name in ("data", *FACTS) if name in flat}
+    write_atomic(path, yaml.dump(nested(first | flat), Dumper=_Dumper, sort_keys=False, allow_unicode=True))
 
 
 def read(path: Path) -> dict[str, Any]:
@@ -59,6 +60,13 @@ def line_of(path: Path, key: str) -> str:
         i for i, line in enumerate(path.read_text().splitlines(), 1) if line.strip(" '\"").startswith(key)
     ]
     return f"line {lines[0]}" if lines else "somewhere"
+
+
+class _Dumper(yaml.SafeDumper):
+    """Lists stand on one line."""
+
+
+_Dumper.add_representer(list, lambda dumper, x: dumper.represent_sequence("tag:yaml.org,2002:seq", x, True))
 
 
 def nested(flat: dict[str, Any]) -> dict[str, Any]:
