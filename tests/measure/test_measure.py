@@ -3,10 +3,12 @@
 import numpy as np
 import pytest
 import torch
+from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import balanced_accuracy_score, roc_auc_score
 from sklearn.neighbors import KNeighborsClassifier
 
 from tapetum.measure import knn, metrics, spectrum
+from tapetum.measure.logistic import logistic_path
 
 
 def blobs(n, d=16, classes=5, seed=0):
@@ -97,3 +99,27 @@ def test_the_bootstrap_of_an_accuracy_is_binomial():
     right = torch.arange(400) % 5 > 0  # 80 %
     error = metrics.bootstrap(lambda rows: float(right[rows].double().mean()), 400, repeats=1000)
     assert error == pytest.approx((0.8 * 0.2 / 400) ** 0.5, rel=0.1)
+
+
+@pytest.mark.parametrize(("n", "d", "classes"), [(300, 20, 5), (40, 70, 3)])
+def test_logistic_regression_equals_scikit_learn(n, d, classes):
+    g = torch.Generator().manual_seed(0)
+    x = torch.randn(n, d, generator=g, dtype=torch.float64) @ torch.randn(d, d, generator=g, dtype=torch.float64)
+    y = (x[:, :classes] + 3 * torch.randn(n, classes, generator=g, dtype=torch.float64)).argmax(1)
+    penalties = [10.0, 0.1, 1e-3]
+    for penalty, (weight, bias) in zip(penalties, list(logistic_path(x, y, classes, penalties))):
+        peer = LogisticRegression(C=1 / (n * penalty), tol=1e-10, max_iter=20000).fit(x, y)
+        ours = (x @ weight.T + bias).softmax(1)
+        torch.testing.assert_close(ours, torch.from_numpy(peer.predict_proba(x)), atol=1e-4, rtol=0)
+        single = next(logistic_path(x.float(), y, classes, [penalty]))
+        torch.testing.assert_close((x @ single[0].T + single[1]).softmax(1), ours, atol=5e-3, rtol=0)
+
+
+def test_logistic_regression_of_two_classes():
+    x, y = blobs(200, classes=2)
+    x = x.double()
+    weight, bias = next(logistic_path(x, y, 2, [0.01]))
+    peer = LogisticRegression(C=2 / (200 * 0.01), tol=1e-10, max_iter=20000).fit(x, y)  # one weight, not two
+    torch.testing.assert_close(
+        (x @ weight.T + bias).softmax(1), torch.from_numpy(peer.predict_proba(x)), atol=1e-4, rtol=0
+    )
