@@ -1,0 +1,213 @@
+"""How well does each method learn in ten minutes? Trains on CIFAR-10, measures the last epoch, keeps each row.
+
+    python benchmarks/learn.py                        # every recipe, seeds 0 1 2; what is done is not done again
+    python benchmarks/learn.py simclr --seeds 0       # one of them
+    python benchmarks/learn.py --table                # only rewrite the table from the rows
+
+The clock covers everything from the first import to the last file written, and not the last evaluation. The
+machine must be idle: two busy processes slow each other down tenfold. A killed run goes on where it stopped, but
+its row then says that its seconds are not those of one go.
+"""
+
+import argparse
+import hashlib
+import json
+import os
+import platform
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+
+ROOT = Path(__file__).parent.parent
+ROWS = ROOT / "benchmarks" / "results" / "cifar10-ten-minutes.jsonl"
+TABLE = ROWS.with_suffix(".md")
+RECIPES = {file.stem.removeprefix("cifar10-"): file for file in sorted((ROOT / "recipes").glob("cifar10-*.yaml"))}
+KNN = "kNN, k 20, temperature 0.07, bank of all 50,000 training images, 10,000 test images"
+
+
+def rows() -> list[dict]:
+    """What was measured so far."""
+    return [json.loads(line) for line in ROWS.read_text().splitlines()] if ROWS.exists() else []
+
+
+def data() -> Path:
+    """The folder of real data."""
+    folder = os.environ.get("TAPETUM_DATA")
+    if not folder:
+        sys.exit("error: set TAPETUM_DATA to the folder that holds cifar10.zip.")
+    return Path(folder) / "cifar10.zip"
+
+
+def commit() -> str:
+    """The commit that runs, marked when files differ from it."""
+    said = subprocess.run(
+        ["git", "describe", "--always", "--dirty", "--abbrev=12"], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    return said.stdout.strip()
+
+
+def machine() -> str:
+    """The processor and how much of it there is."""
+    lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
+    name = next((line.partition(": ")[2] for line in lines if line.startswith("model name")), platform.processor())
+    return f"{name}, {os.cpu_count()} cores, {torch.get_num_threads()} threads, torch {torch.__version__}"
+
+
+def train(method: str, seed: int, out: Path) -> tuple[float, bool]:
+    """Run the recipe as a user would; gives the seconds, and whether it ran in one go."""
+    fresh = not (out / "config.yaml").exists()
+    command = [sys.executable, "-m", "tapetum", "pretrain", str(data()), "--out", str(out), "--resume", "auto"]
+    began = time.monotonic()
+    subprocess.run([*command, "--config", str(RECIPES[method]), "--seed", str(seed)], check=True)
+    return time.monotonic() - began, fresh
+
+
+def head_accuracy(run: Path, test) -> float | None:
+    """Accuracy of the run's own classifier on test features, where it has one."""
+    from safetensors.torch import load_file
+
+    from tapetum.base.files import read_json
+
+    if not (run / "head.safetensors").exists():
+        return None
+    head = load_file(run / "head.safetensors")
+    classes = read_json(run / "head.json")["classes"]
+    logits = torch.from_numpy(np.array(test.x)) @ head["weight"].T + head["bias"]
+    said = [classes[i] for i in logits.argmax(1).tolist()]
+    return float(np.mean([a == b for a, b in zip(said, test.source.label_names())]))
+
+
+def measure(encoder) -> dict:
+    """The numbers of one encoder: kNN and linear probe; the run's own classifier where it has one."""
+    import tapetum
+    from tapetum.data import open_data
+    from tapetum.encoders import load
+    from tapetum.evaluate.store import features
+
+    results = tapetum.evaluate(
+        encoder,
+        train_data=f"{data()}/train",
+        test_data=f"{data()}/test",
+        protocols=["knn", "linear"],
+        baselines=False,
+    )
+    numbers = {result.name: round(result.value, 4) for result in results}
+    numbers["protocols"] = {result.name: result.protocol_id for result in results}
+    if isinstance(encoder, Path):
+        own = head_accuracy(encoder, features(load(encoder), open_data(f"{data()}/test")))
+        numbers |= {} if own is None else {"classifier": round(own, 4)}
+    return numbers
+
+
+def facts(name: str, seed: int) -> dict:
+    """What every row says of itself."""
+    return {
+        "row": name,
+        "seed": seed,
+        "commit": commit(),
+        "machine": machine(),
+        "date": time.strftime("%Y-%m-%d"),
+        "protocol": KNN,
+    }
+
+
+def add(row: dict) -> None:
+    """Keep a row."""
+    ROWS.parent.mkdir(parents=True, exist_ok=True)
+    with ROWS.open("a") as handle:
+        handle.write(json.dumps(row) + "\n")
+    print(json.dumps(row), flush=True)
+
+
+def learn(method: str, seed: int) -> None:
+    """One row: train, then measure."""
+    recipe = hashlib.sha256(RECIPES[method].read_bytes()).hexdigest()[:12]
+    if any(r["row"] == method and r["seed"] == seed and r.get("recipe") == recipe for r in rows()):
+        return
+    out = ROOT / "runs" / f"{method}-{recipe}-{seed}"
+    seconds, one_go = train(method, seed, out)
+    metrics = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
+    steps = [m for m in metrics if "rate" in m]
+    add(
+        facts(method, seed)
+        | {
+            "recipe": recipe,
+            "seconds": round(seconds, 1),
+            "one_go": one_go,
+            "epochs": round(metrics[-1]["epoch"], 2),
+            "images_per_second": round(float(np.median([m["rate"] for m in steps])), 1),
+            "loss": round(steps[-1]["loss"], 4),
+        }
+        | measure(out)
+    )
+
+
+def baselines(seeds: list[int]) -> None:
+    """Rows of raw pixels and of random weights of the encoders that the recipes use."""
+    from tapetum import encoders
+    from tapetum.evaluate.baselines import pixels
+
+    done = {(r["row"], r["seed"]) for r in rows()}
+    if ("pixels", 0) not in done:
+        add(facts("pixels", 0) | measure(pixels()))
+    for name in ("resnet10_w32", "vit_mini"):
+        for seed in seeds:
+            if (f"random {name}", seed) not in done:
+                torch.manual_seed(seed)
+                add(facts(f"random {name}", seed) | measure(encoders.build(name, 32).eval()))
+
+
+def table() -> None:
+    """Write the rows as a table: means and spread over seeds."""
+    found: dict[str, list[dict]] = {}
+    for row in rows():
+        found.setdefault(row["row"], []).append(row)
+    lines = [
+        "# Ten minutes on two cores: CIFAR-10",
+        "",
+        "Generated by `python benchmarks/learn.py --table` from the rows beside this file; the recipes stand in",
+        f"`recipes/cifar10-*.yaml`. {KNN}. Linear: logistic regression on frozen features. Last epoch,",
+        "mean over seeds (standard deviation). Seconds are of the whole command on an otherwise idle machine.",
+        "",
+        "| | seeds | epochs | seconds | images a second | kNN % | linear % | own classifier % |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+
+    def cell(group: list[dict], key: str, scale: float, digits: int) -> str:
+        values = [scale * r[key] for r in group if key in r]
+        spread = f" ({np.std(values, ddof=1):.{digits}f})" if len(values) > 1 and scale == 100 else ""
+        return f"{np.mean(values):,.{digits}f}{spread}" if values else ""
+
+    for name, group in sorted(found.items(), key=lambda item: -np.mean([r["knn"] for r in item[1]])):
+        cells = [cell(group, "epochs", 1, 0), cell(group, "seconds", 1, 0), cell(group, "images_per_second", 1, 0)]
+        cells += [cell(group, key, 100, 1) for key in ("knn", "linear", "classifier")]
+        lines.append(f"| {name} | {len(group)} | {' | '.join(cells)} |")
+    machines = sorted({r["machine"] for r in rows()})
+    TABLE.write_text("\n".join([*lines, "", *(f"Machine: {m}." for m in machines)]) + "\n")
+
+
+def main() -> None:
+    """Train what is asked and not yet done, seed by seed so that every method has a row early."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("methods", nargs="*", help=f"of {', '.join(RECIPES)}; all by default")
+    parser.add_argument("--seeds", default="0,1,2", help="separated by commas")
+    parser.add_argument("--table", action="store_true", help="only rewrite the table")
+    asked = parser.parse_args()
+    if wrong := set(asked.methods) - set(RECIPES):
+        sys.exit(f"error: there is no recipe for {', '.join(sorted(wrong))}; there are {', '.join(RECIPES)}.")
+    if not asked.table:
+        seeds = [int(s) for s in asked.seeds.split(",")]
+        for seed in seeds:
+            for method in asked.methods or RECIPES:
+                learn(method, seed)
+                table()
+        baselines(seeds)
+    table()
+
+
+if __name__ == "__main__":
+    main()
