@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 import torch
 
+import tapetum.base.torchvision_compat  # noqa: F401 - lightly, an oracle, imports torchvision by itself
+
 torch.set_num_threads(1)
 DATA = os.environ.get("TAPETUM_DATA")
 
