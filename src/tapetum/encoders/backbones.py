@@ -1,6 +1,8 @@
 """How timm's backbones are asked for everything in one pass."""
 
+import inspect
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -10,85 +12,78 @@ from tapetum.base.torchvision_compat import timm
 
 VisionTransformer = timm.models.vision_transformer.VisionTransformer
 Eva = timm.models.eva.Eva  # ViTs with rotary positions, DINOv3's among them
+Given = tuple[Tensor, Tensor | None, Tensor | None, Tensor | None, list[Tensor]]
 
 
 def patch(net: nn.Module) -> int | None:
-    """The side of a patch in pixels, or None where there are none."""
-    if not isinstance(net, VisionTransformer | Eva):
-        return None
-    size = net.patch_embed.patch_size
-    return size[0] if isinstance(size, tuple) else size
-
-
-def has_maps(net: nn.Module) -> bool:
-    """Whether the backbone gives maps, or tokens that lie on a grid."""
-    return hasattr(net, "forward_features") or patch(net) is not None
+    """The side of a patch in pixels, or None where there are none that could be kept or hidden."""
+    return net.patch_embed.feat_ratio() if isinstance(net, VisionTransformer | Eva) else None
 
 
 def transformer(
-    net: nn.Module,
+    net: Any,
     x: Tensor,
+    *,
     keep: Tensor | None,
     hide: Tensor | None,
     blank: Tensor | None,
     layers: Sequence[int],
     causal: bool,
-) -> tuple[Tensor, Tensor, Tensor, None, list[Tensor]]:
+) -> Given:
     """A ViT's vector [B, D], prefix [B, P, D], tokens [B, K, D], no maps, and the asked layers."""
+    if wrong := [i for i in layers if not 0 <= i < len(net.blocks)]:
+        raise TapetumError(
+            f"there is no block {wrong[0]}; this backbone has blocks 0 to {len(net.blocks) - 1}."
+        )
     x = net.patch_embed(x)  # [B, H, W, D] where sizes may vary, else [B, N, D]
     if hide is not None:
         assert blank is not None
-        x = torch.where(hide.view(*x.shape[:-1], 1), blank.to(x), x)
-    rope = None
+        x = torch.where(hide.view(*x.shape[:-1], 1), blank.to(x.dtype), x)
+    rope: Any = None
     if isinstance(net, Eva):
         x, rope = net._pos_embed(x)
     else:
         x = net._pos_embed(x)
+    by_block = getattr(net, "rope_mixed", False)  # rotary positions of each block's own: [L, heads, N, R]
     prefix = net.num_prefix_tokens
     if keep is not None:
         shown = x[:, prefix:].gather(1, keep[..., None].expand(-1, -1, x.shape[-1]))
         x = torch.cat([x[:, :prefix], shown], 1)
-        rope = _kept_positions(rope, keep)
-    if hasattr(net, "norm_pre"):
-        x = net.norm_pre(x)
-    mask = None
-    if causal:
-        n = x.shape[1]
-        mask = torch.ones(n, n, dtype=torch.bool, device=x.device).tril()
+        if rope is not None:  # [N, R] -> [B, 1, K, R]
+            rope = rope[:, :, keep].transpose(1, 2) if by_block else rope[keep][:, None]
+    x = net.norm_pre(x)
+    mask = {"attn_mask": _causal(net, x)} if causal else {}
     between = []
     for i, block in enumerate(net.blocks):
-        x = block(x, rope=rope, attn_mask=mask) if isinstance(net, Eva) else _block(block, x, mask)
+        x = block(x, rope=rope[i] if by_block else rope, **mask) if isinstance(net, Eva) else block(x, **mask)
         if i in layers:
             between.append(x)
     x = net.norm(x)
     vector = net.forward_head(x, pre_logits=True)
+    if isinstance(net.norm, nn.Identity):
+        x = net.fc_norm(x)  # networks that normalise after pooling have their only norm there
     return vector, x[:, :prefix], x[:, prefix:], None, between
 
 
-def _block(block: nn.Module, x: Tensor, mask: Tensor | None) -> Tensor:
-    return block(x) if mask is None else block(x, attn_mask=mask)
+def _causal(net: Any, x: Tensor) -> Tensor:
+    """What is added to the attention [N, N] so that a token sees itself and those before it."""
+    if "attn_mask" not in inspect.signature(net.blocks[0].forward).parameters:
+        raise TapetumError(f"the blocks of {type(net).__name__} take no attention mask; it cannot be causal.")
+    return torch.full((x.shape[1], x.shape[1]), -torch.inf, device=x.device, dtype=x.dtype).triu(1)
 
 
-def _kept_positions(rope: "Tensor | list[Tensor] | None", keep: Tensor) -> "Tensor | list[Tensor] | None":
-    """The rotary positions of the shown patches, for each image: [B, 1, K, R]."""
-    if rope is None:
-        return None
-    if isinstance(rope, list) or rope.ndim != 2:
-        raise TapetumError("this backbone's rotary positions differ between blocks; it cannot keep patches.")
-    return rope[keep][:, None]
-
-
-def convolutional(
-    net: nn.Module, x: Tensor, layers: Sequence[int]
-) -> tuple[Tensor, Tensor | None, list[Tensor]]:
-    """Any other backbone's vector [B, D] and, where it has them, maps [B, C, H, W]; no layers."""
+def other(net: Any, x: Tensor, layers: Sequence[int]) -> Given:
+    """Any other backbone's vector [B, D] and its tokens or maps, judged by the shape; no layers."""
     if layers:
         raise TapetumError("only ViTs give the output of single blocks.")
-    if hasattr(net, "forward_features") and hasattr(net, "forward_head"):
-        maps = net.forward_features(x)
-        vector = net.forward_head(maps, pre_logits=True)
-        if maps.ndim == 4 and maps.shape[1] != getattr(net, "num_features", maps.shape[1]):
-            maps = maps.permute(0, 3, 1, 2)  # some of timm's give [B, H, W, C]
-        return vector, maps if maps.ndim == 4 else None, []
-    y = net(x)
-    return (y.mean((2, 3)), y, []) if y.ndim == 4 else (y, None, [])
+    if not hasattr(net, "forward_features") or not hasattr(net, "forward_head"):
+        y = net(x)
+        return (y.mean((2, 3)), None, None, y, []) if y.ndim == 4 else (y, None, None, None, [])
+    x = net.forward_features(x)
+    vector = net.forward_head(x, pre_logits=True)
+    if x.ndim == 3:
+        prefix = getattr(net, "num_prefix_tokens", 0)
+        return vector, x[:, :prefix], x[:, prefix:], None, []
+    if x.ndim == 4 and getattr(net, "output_fmt", "NCHW") == "NHWC":
+        x = x.permute(0, 3, 1, 2)
+    return vector, None, None, x if x.ndim == 4 else None, []

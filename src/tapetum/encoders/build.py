@@ -10,11 +10,21 @@ from tapetum.base.errors import TapetumError, unknown
 from tapetum.base.torchvision_compat import timm
 from tapetum.encoders import weights as stored
 from tapetum.encoders.encoder import Encoder
-from tapetum.encoders.spec import MEAN, STD, Spec
+from tapetum.encoders.prepare import RESAMPLE
+from tapetum.encoders.spec import Spec
 
-# name: (timm's model, timm's arguments)
+# name: (timm's model, timm's arguments); views a second forwards and backwards, bf16, one thread, 32 pixels
 PRESETS: dict[str, tuple[str, dict[str, Any]]] = {
+    # 1,600/s; its stem for small images is beyond timm's arguments
     "resnet10_w32": ("resnet18", {"layers": (1, 1, 1, 1), "channels": (32, 64, 128, 256)}),
+    # 1,100/s; ten bottlenecks behind a 3x3 stem of stride 2, which timm can express
+    "resnet32_w64": (
+        "resnet32ts",
+        {"stem_type": "3x3", "stem_pool": "", "stem_chs": 32, "width_factor": 0.25, "act_layer": "relu"},
+    ),
+    # 2,300/s
+    "convnext_mini": ("convnext_atto", {"patch_size": 2, "depths": (1, 1, 1, 1), "dims": (32, 64, 128, 256)}),
+    # 120/s
     "vit_mini": (
         "vit_tiny_patch16_224",
         {"embed_dim": 192, "depth": 6, "num_heads": 3, "global_pool": "avg", "fc_norm": False},
@@ -22,6 +32,7 @@ PRESETS: dict[str, tuple[str, dict[str, Any]]] = {
 }
 SMALL = 96  # pixels up to which images need another stem than ImageNet's
 SIZED = ("img_size", "dynamic_img_size")
+LOOKS = ("mean", "std", "interpolation", "crop_pct", "fit")
 
 
 def build(name: str, image_size: int, *, weights: str = "none", stem: str = "auto", **args: Any) -> Encoder:
@@ -30,65 +41,101 @@ def build(name: str, image_size: int, *, weights: str = "none", stem: str = "aut
     Args:
         name: a timm model or one of PRESETS.
         image_size: side of its images in pixels.
-        weights: "none", "public" (timm's), or a run, folder or file; see weights.py.
+        weights: "none", "public" (timm's), or a run, folder, file or `package:NAME`; see weights.find.
         stem: how a ResNet meets small images: "timm" as timm has it; "nopool" without its pooling; "3x3/1" or
             "3x3/2", one such convolution and no pooling; "auto" chooses from the image size.
         args: timm's own arguments for the model.
 
-    Raises TapetumError for a name that timm does not have (with the nearest match), an argument that the model
-    does not take, or weights that do not fit.
+    Raises TapetumError for a name that timm does not have (with the nearest match), an argument that the
+    model does not take, or weights that do not fit.
     """
-    model, preset = PRESETS.get(name, (name, {}))
-    if not timm.is_model(model):
-        raise unknown("encoder", name, [*timm.list_models(), *PRESETS])
+    model, preset = known(name)
+    facts = stored.find(weights)[1] if weights not in ("none", "public") else None
+    if facts is not None and facts["model"] == model:
+        preset = {**preset, **{k: v for k, v in facts["args"].items() if k not in SIZED}}
+        stem = facts.get("stem") or "timm" if stem == "auto" else stem
     args = {**preset, **args}
-    if "patch_size" not in args and image_size <= SMALL and "patch16" in model:
-        args["patch_size"] = 4 if image_size <= 48 else 8
+    if weights == "none" and "patch_size" not in args:
+        args |= small_patch(model, image_size)
     net, args = create(model, image_size, args, public=weights == "public")
-    cfg = net.pretrained_cfg if weights == "public" else {}
     if stem == "auto":
         stem = small_stem(net, name, image_size) if weights == "none" else ""
     stem = "" if stem == "timm" else stem
     change_stem(net, stem)
-    spec = Spec(
-        name,
-        model,
-        args,
-        image_size,
-        mean=cfg.get("mean", MEAN),
-        std=cfg.get("std", STD),
-        interpolation=cfg.get("interpolation", "bilinear"),
-        stem=stem,
-        began_from=weights,
-    )
-    encoder = Encoder(net, spec)
+    looks = preprocessing(model, weights, facts, image_size)
+    encoder = Encoder(net, Spec(name, model, args, image_size, stem=stem, began_from=str(weights), **looks))
     if weights not in ("none", "public"):
         stored.load_into(encoder, weights)
     return encoder
 
 
+def known(name: str) -> tuple[str, dict[str, Any]]:
+    """timm's model for a name, and our arguments for it; TapetumError with the nearest one if none is."""
+    model, args = PRESETS.get(name, (name, {}))
+    if not timm.is_model(model):
+        raise unknown("encoder", name, [*timm.list_models(), *PRESETS])
+    return model, args
+
+
+def preprocessing(model: str, weights: str, facts: dict[str, Any] | None, image_size: int) -> dict[str, Any]:
+    """How images were prepared for these weights: as their run says, or timm of its public weights.
+
+    A file of weights says nothing, so a name with a tag says it (`vit_base_patch16_224.mae`), and otherwise
+    ImageNet's mean and deviation are taken. What a crop keeps holds only at the size that it is meant for.
+    """
+    cfg = timm.get_pretrained_cfg(model) if weights == "public" or "." in model else None
+    found: dict[str, Any] = {}
+    size = None
+    if cfg is not None and weights != "none":
+        size, found = cfg.input_size[-1], {name: getattr(cfg, name) for name in LOOKS if hasattr(cfg, name)}
+    if facts is not None:
+        size, found = facts["image_size"], {name: facts[name] for name in LOOKS if name in facts}
+    if size != image_size:
+        found.pop("crop_pct", None)
+    if found.get("interpolation") not in RESAMPLE:
+        found.pop("interpolation", None)
+    return found
+
+
 def create(model: str, image_size: int, args: dict[str, Any], public: bool = False) -> tuple[nn.Module, dict]:
-    """timm's model without its classifier, and the arguments that it took: those for image sizes where known."""
+    """timm's model without its classifier, and the arguments that it took, image sizes if it can."""
     sized = {"img_size": image_size, "dynamic_img_size": True}
     for extra in (sized, {"img_size": image_size}, {}):
+        kwargs = {**extra, **args}
         try:
-            net = timm.create_model(model, pretrained=public, num_classes=0, **{**extra, **args})
-            return net, {**extra, **args}
+            net = timm.create_model(model, num_classes=0, **kwargs)
         except TypeError as error:
             wrong = re.search(r"unexpected keyword argument '(\w+)'", str(error))
             if wrong and wrong[1] in extra:
                 continue
-            what = f"takes no argument {wrong[1]!r}" if wrong else f"cannot be built: {error}"
+            what = f"takes no argument {wrong[1]!r}" if wrong else f"cannot be built: {_first_line(error)}"
             raise TapetumError(f"the encoder {model} {what}.") from error
-        except (RuntimeError, ValueError, AssertionError) as error:
-            raise TapetumError(f"the encoder {model} cannot be built: {str(error).splitlines()[0]}.") from error
-        except Exception as error:  # the hub's client raises kinds of its own
-            if not public:
-                raise
-            raise TapetumError(
-                f"the public weights of {model} cannot be had: {type(error).__name__}: {str(error).splitlines()[0]}"
-            ) from error
+        except (RuntimeError, ValueError, AssertionError, KeyError, AttributeError) as error:
+            raise TapetumError(f"the encoder {model} cannot be built: {_first_line(error)}.") from error
+        return (_public(model, kwargs) if public else net), kwargs
     raise AssertionError("the last attempt passes no argument of ours")
+
+
+def _public(model: str, kwargs: dict[str, Any]) -> nn.Module:
+    try:
+        return timm.create_model(model, pretrained=True, num_classes=0, **kwargs)
+    except Exception as error:  # the hub's client and its connections raise kinds of their own
+        raise TapetumError(
+            f"the public weights of {model} cannot be had ({type(error).__name__}: {_first_line(error)}); "
+            "give a file with --weights FILE instead."
+        ) from error
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error) or type(error).__name__).splitlines()[0].rstrip(".")
+
+
+def small_patch(model: str, image_size: int) -> dict[str, int]:
+    """The patch size of a ViT that was made for larger images; nothing for any other model."""
+    named = re.search(r"patch(\d+)", model)
+    if image_size > SMALL or not named or int(named[1]) <= 8:
+        return {}
+    return {"patch_size": 4 if image_size <= 48 else 8}
 
 
 def small_stem(net: nn.Module, name: str, image_size: int) -> str:
@@ -106,11 +153,13 @@ def change_stem(net: nn.Module, stem: str) -> None:
         return
     found = re.fullmatch(r"nopool|(\d)x\1/([12])", stem)
     if not found or not isinstance(net, timm.models.resnet.ResNet):
-        raise TapetumError(f"the stem {stem!r} is not known; ResNets take auto, timm, nopool, 3x3/1 and 3x3/2.")
+        raise TapetumError(
+            f"no stem {stem!r} for {type(net).__name__}; ResNets take auto, timm, nopool, 3x3/1, 3x3/2."
+        )
     net.maxpool = nn.Identity()
     if stem != "nopool":
         if not isinstance(net.conv1, nn.Conv2d):
-            raise TapetumError(f"the stem {stem!r} replaces one convolution, but this ResNet's stem has several.")
+            raise TapetumError(f"the stem {stem!r} replaces one convolution; this ResNet's stem has several.")
         kernel, stride = int(found[1]), int(found[2])
         old = net.conv1
         net.conv1 = nn.Conv2d(old.in_channels, old.out_channels, kernel, stride, kernel // 2, bias=False)
@@ -120,21 +169,13 @@ def change_stem(net: nn.Module, stem: str) -> None:
 def again(spec: Spec) -> Encoder:
     """An encoder of the same shape with new weights, from torch's random numbers."""
     if not spec.model:
-        raise TapetumError(f"{spec.name} was a module of somebody's own; only Python can build it again.")
+        raise TapetumError(
+            f"{spec.name} was a module of somebody's own: build it in Python, wrap it with Encoder.wrap, "
+            "and load its weights with tapetum.encoders.weights.load_into."
+        )
     net, _ = create(spec.model, spec.image_size, {k: v for k, v in spec.args.items() if k not in SIZED})
     change_stem(net, spec.stem)
     return Encoder(net, spec)
-
-
-def wrap(
-    module: nn.Module,
-    image_size: int,
-    mean: tuple[float, ...] = MEAN,
-    std: tuple[float, ...] = STD,
-    name: str | None = None,
-) -> Encoder:
-    """Any module from Python that takes normalised [B, C, S, S] and gives [B, D] or maps [B, D, H, W]."""
-    return Encoder(module, Spec(name or type(module).__name__, "", image_size=image_size, mean=mean, std=std))
 
 
 def load(what: "str | Any", image_size: int | None = None) -> Encoder:
@@ -146,16 +187,19 @@ def load(what: "str | Any", image_size: int | None = None) -> Encoder:
         return what
     kind, _, name = str(what).partition(":")
     if kind in ("timm", "random") and name:
-        model = PRESETS.get(name, (name,))[0]
-        if not timm.is_model(model):
-            raise unknown("encoder", name, [*timm.list_models(), *PRESETS])
-        size = image_size or timm.get_pretrained_cfg(model).input_size[-1]
-        if kind == "random":
+        cfg = timm.get_pretrained_cfg(known(name)[0])
+        size = image_size or (cfg.input_size[-1] if cfg else 224)
+        if kind == "timm":
+            return build(name, size, weights="public").eval()
+        with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
-        return build(name, size, weights="public" if kind == "timm" else "none").eval()
-    facts, file = stored.described(str(what))
-    encoder = again(Spec.from_dict(facts, str(file)))
-    stored.load_into(encoder, str(file), exact=True)
-    if facts.get("digest") not in (None, encoder.digest()):
-        raise TapetumError(f"{file} is damaged: its weights are not those that were written.")
+            return build(name, size).eval()
+    file, facts = stored.find(what)
+    if facts is None:
+        raise TapetumError(
+            f"{what} does not say what encoder it is of: there is no encoder.json beside it. "
+            "Load it with tapetum.encoders.build(NAME, IMAGE_SIZE, weights=FILE)."
+        )
+    encoder = again(Spec.from_dict(facts, str(file.with_suffix(".json"))))
+    stored.load_into(encoder, str(what), exact=True)
     return encoder.eval()

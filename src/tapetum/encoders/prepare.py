@@ -6,11 +6,11 @@ from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image
+from PIL import Image, ImageOps
 from torch import Tensor
 
 from tapetum.base.errors import TapetumError
-from tapetum.data.decode import Damaged, decode
+from tapetum.data.decode import decode, to_rgb
 from tapetum.encoders.spec import Spec
 
 RESAMPLE = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
@@ -21,10 +21,14 @@ def prepare(pixels: np.ndarray, spec: Spec) -> np.ndarray:
 
     Pixels that have the right size already pass bit for bit.
     """
-    size = spec.image_size
-    if pixels.shape[:2] != (size, size) or spec.crop_pct != 1:
-        pixels = np.asarray(_square(Image.fromarray(pixels), size, spec))
+    if not fits(pixels.shape[:2], spec):
+        pixels = np.asarray(_square(Image.fromarray(pixels), spec.image_size, spec))
     return np.ascontiguousarray(pixels.transpose(2, 0, 1))
+
+
+def fits(size: tuple[int, ...], spec: Spec) -> bool:
+    """Whether images of this height and width need neither resizing nor cropping."""
+    return tuple(size) == (spec.image_size, spec.image_size) and (spec.fit != "crop" or spec.crop_pct == 1)
 
 
 def _square(image: Image.Image, size: int, spec: Spec) -> Image.Image:
@@ -51,45 +55,80 @@ def pixels_of(image: Any) -> np.ndarray:
     if isinstance(image, str | Path):
         return decode(Path(image))
     if isinstance(image, Image.Image):
-        return np.array(image.convert("RGB"))
+        return np.array(to_rgb(ImageOps.exif_transpose(image)))
     array = image.detach().cpu().numpy() if isinstance(image, Tensor) else np.asarray(image)
     if array.ndim == 2:
         array = array[..., None]
-    if array.ndim != 3:
-        raise TapetumError(f"an image has the shape [H, W, C], [C, H, W] or [H, W]; this one has {list(array.shape)}.")
-    if array.shape[0] in (1, 3) and array.shape[2] not in (1, 3):
+    if array.ndim != 3 or 0 in array.shape:
+        raise TapetumError(
+            f"an image has the shape [H, W, C], [C, H, W] or [H, W]; this has {list(array.shape)}."
+        )
+    if _channels_first(array.shape):
         array = array.transpose(1, 2, 0)
     if array.shape[2] not in (1, 3):
         raise TapetumError(f"an image has 1 or 3 channels; this one has the shape {list(array.shape)}.")
     if array.dtype != np.uint8:
-        if array.dtype.kind != "f" or array.min() < 0 or array.max() > 1:
-            raise TapetumError(
-                f"pixels are uint8, or floats in [0, 1]; these are {array.dtype} from {array.min()} to {array.max()}."
-            )
-        array = (array * 255).round().astype(np.uint8)
+        array = (_unit_range(array) * 255).round().astype(np.uint8)
     return np.repeat(array, 3, axis=2) if array.shape[2] == 1 else array
 
 
-def as_list(images: Any) -> tuple[Sequence[Any], bool]:
+def _channels_first(shape: Sequence[int]) -> bool:
+    """[..., C, H, W] rather than [..., H, W, C]."""
+    return shape[-3] in (1, 3) and shape[-1] not in (1, 3)
+
+
+def _unit_range(values: np.ndarray) -> np.ndarray:
+    if values.dtype.kind != "f" or not (values.min() >= 0 and values.max() <= 1):
+        found = f"{values.dtype} from {values.min()} to {values.max()}"
+        raise TapetumError(f"pixels are uint8, or floats in [0, 1]; these are {found}.")
+    return values
+
+
+def as_list(images: Any) -> tuple[Any, bool]:
     """One image or many as a sequence, and whether it was one."""
     if isinstance(images, str | Path | Image.Image):
         return [images], True
-    if isinstance(images, Tensor | np.ndarray) and images.ndim in (2, 3):
-        return [images], True
-    return images, False
+    if not isinstance(images, Tensor | np.ndarray):
+        return list(images), False
+    one = images.ndim == 2 or (images.ndim == 3 and (images.shape[-1] in (1, 3) or images.shape[0] in (1, 3)))
+    return ([images], True) if one else (images, False)
 
 
 def batches(images: Sequence[Any], spec: Spec, size: int, errors: str) -> Iterator[tuple[Tensor, list[int]]]:
-    """Portions of prepared images [B, 3, S, S] uint8, each with the places of its images; unreadable ones are
-    raised, or with errors="nan" left out."""
+    """Portions of prepared images, float32 [B, 3, S, S] in [0, 1], each with the places of its images.
+
+    Those that cannot be read are raised as TapetumError, or with errors="nan" left out.
+    """
     for start in range(0, len(images), size):
-        ready, at = [], []
-        for i in range(start, min(start + size, len(images))):
+        part = images[start : start + size]
+        if isinstance(part, Tensor | np.ndarray) and (ready := _as_they_are(part, spec)) is not None:
+            yield ready, list(range(start, start + len(part)))
+            continue
+        pixels, at = [], []
+        for i, image in enumerate(part, start):
             try:
-                ready.append(torch.from_numpy(prepare(pixels_of(images[i]), spec)))
+                pixels.append(torch.from_numpy(prepare(pixels_of(image), spec)))
                 at.append(i)
-            except (Damaged, TapetumError, OSError) as error:
+            except TapetumError as error:
                 if errors == "raise":
-                    raise TapetumError(f"image {i} ({str(images[i])[:200]}) cannot be read: {error}") from error
-        if ready:
-            yield torch.stack(ready), at
+                    raise TapetumError(f"image {i}{_named(image)} cannot be read: {error}") from error
+        if pixels:
+            yield torch.stack(pixels).float() / 255, at
+
+
+def _named(image: Any) -> str:
+    return f" ({image})" if isinstance(image, str | Path) else ""
+
+
+def _as_they_are(images: Tensor | np.ndarray, spec: Spec) -> Tensor | None:
+    """A whole batch in colour that has the encoder's size already, floats unrounded; None for any other."""
+    x = torch.as_tensor(images)
+    if x.ndim != 4 or 0 in x.shape:
+        return None
+    x = x if _channels_first(x.shape) else x.movedim(-1, 1)
+    if x.shape[1] != 3 or not fits(x.shape[2:], spec):
+        return None
+    if x.dtype == torch.uint8:
+        return x.float() / 255
+    good = x.is_floating_point() and bool((x >= 0).all() and (x <= 1).all())
+    return x.float() if good else None  # what is wrong is said image by image

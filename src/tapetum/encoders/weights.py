@@ -1,39 +1,106 @@
-"""Weights from files: our own, timm's, and other projects' layouts, never unpickling anything but tensors."""
+"""Weights to and from files: our own, timm's, and other projects', never unpickling anything but tensors."""
 
+import argparse
+import hashlib
+import importlib.util
 import pickle
-import re
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
-from torch import Tensor
+from torch import Tensor, nn
 
+from tapetum.base.console import say
 from tapetum.base.errors import TapetumError
 from tapetum.base.files import read_json
+from tapetum.encoders.layouts import State, translated
 
 if TYPE_CHECKING:
     from tapetum.encoders.encoder import Encoder
 
-State = dict[str, Tensor]
 WRAPPERS = ("teacher", "student", "state_dict", "model", "encoder", "backbone")
-PREFIXES = ("module.", "_orig_mod.", "backbone.", "encoder.", "net.", "model.")
+SUFFIXES = (".safetensors", ".pt", ".pth", ".bin")
 
 
-def described(what: str) -> tuple[dict[str, Any], Path]:
-    """The facts beside saved weights, and the weights' file: of a run, a folder, or an encoder.safetensors."""
+def own_tensors(net: nn.Module) -> State:
+    """A network's state as a file takes it: shared tensors once, under their first name; contiguous."""
+    shared = aliases(net)
+    return {name: t.detach().cpu().contiguous() for name, t in net.state_dict().items() if name not in shared}
+
+
+def aliases(net: nn.Module) -> dict[str, str]:
+    """{later name: first name} of tensors that stand under several names."""
+    first: dict[int, str] = {}
+    names = net.state_dict(keep_vars=True)
+    return {n: first[id(t)] for n, t in names.items() if first.setdefault(id(t), n) != n}
+
+
+def digest(state: State) -> str:
+    """SHA-256 of tensors: equal for equal ones, whatever their memory layout or device."""
+    whole = hashlib.sha256()
+    for name, tensor in sorted(state.items()):
+        whole.update(f"{name} {tensor.dtype} {list(tensor.shape)}".encode())
+        whole.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes())
+    return whole.hexdigest()
+
+
+def find(what: str | Path) -> tuple[Path, dict[str, Any] | None]:
+    """The file of weights that `what` names, and the facts beside it: None where it is not one of ours.
+
+    Args:
+        what: a run, a folder written by `export`, a file, or `package:NAME`, an installed package
+            with one file of weights in it (which is not imported).
+
+    Raises TapetumError where there is none.
+    """
+    if str(what).startswith("package:"):
+        return _in_package(str(what).removeprefix("package:")), None
     path = Path(what)
     if not path.exists():
         raise TapetumError(f"there is no encoder {what}: give a run, a file, or timm:NAME.")
     folder = path if path.is_dir() else path.parent
-    file = path / "encoder.safetensors" if path.is_dir() else path
-    if not (folder / "encoder.json").exists():
-        if (folder / "config.yaml").exists():
-            raise TapetumError(f"the run {folder} has not finished; go on with: tapetum pretrain --resume {folder}")
-        raise TapetumError(f"{what} is not an encoder: there is no encoder.json beside the weights.")
-    return read_json(folder / "encoder.json"), file
+    if (folder / "encoder.json").exists() and path.name in (folder.name, "encoder.safetensors", ""):
+        return folder / "encoder.safetensors", read_json(folder / "encoder.json")
+    if path.is_file():
+        return path, None
+    if (folder / "config.json").exists():
+        return folder / "model.safetensors", _from_timm(folder / "config.json")
+    if (folder / "config.yaml").exists():
+        raise TapetumError(
+            f"the run {folder} has not finished; go on with: tapetum pretrain --resume {folder}"
+        )
+    raise TapetumError(f"{what} is not an encoder: there is no encoder.json in it.")
+
+
+def _in_package(name: str) -> Path:
+    found = importlib.util.find_spec(name) if name.isidentifier() else None
+    folders = [Path(folder) for folder in (found.submodule_search_locations or [])] if found else []
+    if not folders:
+        raise TapetumError(f"there is no installed package {name!r}.")
+    files = [file for folder in folders for file in sorted(folder.rglob("*")) if file.suffix in SUFFIXES]
+    if len(files) != 1:
+        raise TapetumError(f"the package {name} holds {len(files)} files of weights, not one.")
+    return files[0]
+
+
+def _from_timm(file: Path) -> dict[str, Any]:
+    """The facts of an encoder in timm's folder."""
+    facts = read_json(file)
+    try:
+        cfg, model = facts["pretrained_cfg"], facts["architecture"]
+        known = {name: cfg[name] for name in ("mean", "std", "interpolation", "crop_pct") if name in cfg}
+        size = cfg["input_size"][-1]
+        return {
+            "name": model,
+            "model": model,
+            "args": facts.get("model_args", {}),
+            "image_size": size,
+            **known,
+        }
+    except (KeyError, TypeError, IndexError) as error:
+        raise TapetumError(f"{file} does not describe a timm model: {error}.") from error
 
 
 def read(file: str | Path) -> State:
@@ -47,133 +114,68 @@ def read(file: str | Path) -> State:
     try:
         if file.suffix == ".safetensors":
             return load_file(file)
-        content = torch.load(file, map_location="cpu", weights_only=True)
-    except (SafetensorError, RuntimeError, EOFError, OSError) as error:
-        raise TapetumError(f"{file} is damaged or no weights file: {str(error).splitlines()[0]}.") from error
+        with torch.serialization.safe_globals([argparse.Namespace]):  # settings beside many published weights
+            content = torch.load(file, map_location="cpu", weights_only=True)
+    except (SafetensorError, RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
+        raise TapetumError(f"{file} is damaged or no weights file: {_first_line(error)}.") from error
     except pickle.UnpicklingError as error:
         raise TapetumError(
-            f"{file} holds more than tensors, and unpickling it could run code; save its state dict as safetensors."
+            f"{file} is damaged, or holds more than tensors, which could run code; "
+            "save its state dict as safetensors."
         ) from error
-    while isinstance(content, dict) and not all(isinstance(v, Tensor) for v in content.values()):
+    while isinstance(content, dict) and not all(isinstance(value, Tensor) for value in content.values()):
         inner = next((content[w] for w in WRAPPERS if isinstance(content.get(w), dict)), None)
-        if inner is None:
-            content = {name: v for name, v in content.items() if isinstance(v, Tensor)}
-        else:
-            content = inner
+        content = inner or {name: value for name, value in content.items() if isinstance(value, Tensor)}
     if not isinstance(content, dict) or not content:
         raise TapetumError(f"{file} holds no state dict.")
     return content
 
 
-def load_into(encoder: "Encoder", what: str, exact: bool = False) -> None:
+def _first_line(error: Exception) -> str:
+    return (str(error) or type(error).__name__).splitlines()[0].rstrip(".")
+
+
+def load_into(encoder: "Encoder", what: str | Path, exact: bool = False) -> None:
     """Load a run's, a folder's or a file's weights into an encoder, strictly.
 
     Another project's layout is translated where it is known, and position embeddings are resampled to the
-    encoder's grid; with `exact` neither happens. Raises TapetumError when names or shapes do not fit.
+    encoder's grid; with `exact` neither happens. A file whose names are all strange but whose shapes are the
+    encoder's, one after the other, is loaded in that order, and a line says so.
+
+    Raises TapetumError when the file is damaged, or names or shapes do not fit.
     """
-    path = Path(what)
-    state = read(described(what)[1] if path.is_dir() else path)
+    file, facts = find(what)
+    state = read(file)
+    if facts is not None and facts.get("digest") not in (None, digest(state)):
+        raise TapetumError(f"{file} is damaged: its weights are not those that were written.")
+    net = encoder.net
+    own = net.state_dict()
+    state |= {
+        name: state[first] for name, first in aliases(net).items() if first in state and name not in state
+    }
     if not exact:
-        state = translated(state)
-        if hasattr(encoder.net, "patch_embed"):
-            from tapetum.base.torchvision_compat import timm
-
-            resample = (
-                timm.models.eva.checkpoint_filter_fn
-                if isinstance(encoder.net, timm.models.eva.Eva)
-                else timm.models.vision_transformer.checkpoint_filter_fn
-            )
-            state = resample(state, encoder.net)
-        heads = [name for name in state if re.match(r"(head|fc|classifier)\.", name)]
-        state = {name: t for name, t in state.items() if name not in heads}
-    own = encoder.net.state_dict()
-    wrong = [name for name in own if name in state and own[name].shape != state[name].shape]
-    odd = [*(own.keys() - state.keys()), *(state.keys() - own.keys())]
-    if not exact and odd and not wrong and _same_shapes(state, own):
-        state, odd = dict(zip(own, state.values())), []
+        state = translated(state, net)
+    if not exact and not own.keys() & state.keys() and _shapes(state) == _shapes(own):
+        say(f"{what}: no name is {encoder.name}'s, but the shapes are, one by one; loaded in that order.")
+        state = dict(zip(own, state.values()))
+    missing, strange = [n for n in own if n not in state], [n for n in state if n not in own]
+    wrong = [n for n in own if n in state and own[n].shape != state[n].shape]
     if wrong:
+        pairs = ", ".join(f"{n} is {list(state[n].shape)} for {list(own[n].shape)}" for n in wrong[:3])
         raise TapetumError(
-            f"{what} does not fit {encoder.name}: {wrong[0]} is {list(state[wrong[0]].shape)} there and "
-            f"{list(own[wrong[0]].shape)} here ({len(wrong)} differ so)."
+            f"{what} does not fit {encoder.name}: {len(wrong)} tensors differ in shape ({pairs})."
         )
-    if odd:
+    if missing or strange:
         raise TapetumError(
-            f"{what} does not fit {encoder.name}: {len(own.keys() - state.keys())} tensors are missing and "
-            f"{len(state.keys() - own.keys())} are not known, such as {', '.join(sorted(odd)[:3])}."
+            f"{what} does not fit {encoder.name}: {len(missing)} tensors are missing{_some(missing)} and "
+            f"{len(strange)} are not known{_some(strange)}."
         )
-    encoder.net.load_state_dict(state)
+    net.load_state_dict(state)
 
 
-def _same_shapes(state: State, own: State) -> bool:
-    """Whether two state dicts hold the same shapes in the same order under other names."""
-    return [t.shape for t in state.values()] == [t.shape for t in own.values()]
+def _shapes(state: State) -> list[torch.Size]:
+    return [tensor.shape for tensor in state.values()]
 
 
-def translated(state: State) -> State:
-    """timm's names for the tensors of a known project; others stay as they are."""
-    for prefix in PREFIXES:
-        if all(name.startswith(prefix) for name in state):
-            state = {name.removeprefix(prefix): t for name, t in state.items()}
-    for known, translate in LAYOUTS:
-        if known(state):
-            return translate(state)
-    return state
-
-
-def _renamed(state: State, rules: list[tuple[str, str]], dropped: str) -> State:
-    out = {}
-    for name, tensor in state.items():
-        if not re.search(dropped, name):
-            for old, new in rules:
-                name = re.sub(old, new, name)
-            out[name] = tensor
-    return out
-
-
-def _mae(state: State) -> State:
-    """facebookresearch/mae: timm's names, and a decoder that is left out."""
-    return _renamed(state, [], r"^(decoder|mask_token)")
-
-
-def _joined(state: State) -> State:
-    """Hugging Face keeps queries, keys and values apart; timm has them in one tensor."""
-    out = dict(state)
-    for name in state:
-        if (found := re.fullmatch(r"(.*)\.query(\.weight|\.bias)", name)) is None:
-            continue
-        parts = [out.pop(f"{found[1]}.{part}{found[2]}", None) for part in ("query", "key", "value")]
-        parts = [torch.zeros_like(parts[0]) if p is None else p for p in parts]  # DINOv3's keys have no bias
-        out[f"{found[1]}.qkv{found[2]}"] = torch.cat(parts)
-    return out
-
-
-def _dinov2_hf(state: State) -> State:
-    """transformers' Dinov2Model."""
-    rules = [
-        (r"^embeddings\.cls_token", "cls_token"),
-        (r"^embeddings\.register_tokens", "reg_token"),
-        (r"^embeddings\.position_embeddings", "pos_embed"),
-        (r"^embeddings\.patch_embeddings\.projection", "patch_embed.proj"),
-        (r"^(?:encoder\.)?layer\.", "blocks."),
-        (r"attention\.attention\.", "attn."),
-        (r"attention\.output\.dense", "attn.proj"),
-        (r"layer_scale(\d)\.lambda1", r"ls\1.gamma"),
-        (r"mlp\.weights_in", "mlp.fc1"),
-        (r"mlp\.weights_out", "mlp.fc2"),
-        (r"^layernorm\.", "norm."),
-    ]
-    return _joined(_renamed(state, rules, r"mask_token"))
-
-
-def _dinov2(state: State) -> State:
-    """facebookresearch/dinov2: timm's names but for the registers and the blocks' chunks."""
-    rules = [(r"^register_tokens", "reg_token"), (r"^blocks\.\d+\.(\d+)\.", r"blocks.\1."), (r"w12\.", "fc1.")]
-    rules += [(r"mlp\.w3\.", "mlp.fc2."), (r"(ls\d)\.gamma", r"\1.gamma")]
-    return _renamed(state, rules, r"mask_token")
-
-
-LAYOUTS: list[tuple[Callable[[State], bool], Callable[[State], State]]] = [
-    (lambda s: "decoder_pos_embed" in s, _mae),
-    (lambda s: "embeddings.position_embeddings" in s, _dinov2_hf),
-    (lambda s: "pos_embed" in s and "mask_token" in s, _dinov2),
-]
+def _some(names: list[str]) -> str:
+    return f" ({', '.join(names[:3])}{', ...' * (len(names) > 3)})" if names else ""
