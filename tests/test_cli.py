@@ -38,7 +38,7 @@ def ask(capsys, *arguments: object) -> tuple[int, str, str]:
 
 @pytest.fixture(scope="session")
 def work(tmp_path_factory) -> Path:
-    """A folder with images of two classes, images without classes, files that are wrong, and a finished run."""
+    """Images of two classes, images without classes, files that are wrong, and a finished run."""
     folder = tmp_path_factory.mktemp("work")
     rng = np.random.default_rng(0)
     for i in range(24):
@@ -136,7 +136,7 @@ REFUSED = [
     (f"{PRETRAIN} --method ./broken.py", "broken.py does not import: ModuleNotFoundError"),
     (f"{PRETRAIN} --method ./none.py", "must define exactly one subclass of Method; it defines 0."),
     # places
-    ("pretrain", "pretrain needs"),
+    ("pretrain", "pretrain needs DATA"),
     ("pretrain photos", "pretrain needs --out RUN"),
     ("pretrain fotos --out new", "there is no fotos; did you mean 'photos'?"),
     ("pretrain empty --out new", "holds no images"),
@@ -155,10 +155,10 @@ REFUSED = [
     ("pretrain flat --resume run", "are not those that the run run began with"),
     # configuration files
     (f"{PRETRAIN} --config nowhere.yaml", "there is no settings file nowhere.yaml."),
-    (f"{PRETRAIN} --config photos", "photos is not readable YAML"),
+    (f"{PRETRAIN} --config photos", "photos cannot be read: Is a directory."),
     (f"{PRETRAIN} --config broken.yaml", "broken.yaml is not readable YAML"),
     (f"{PRETRAIN} --config list.yaml", "list.yaml must hold settings as `name: value`."),
-    (f"{PRETRAIN} --config twice.yaml", "the key 'epochs' stands twice in"),
+    (f"{PRETRAIN} --config twice.yaml", "the key 'epochs' stands twice, in line 3."),
     (
         f"{PRETRAIN} --config unknown.yaml",
         "unknown setting in unknown.yaml, line 2: 'epoch'; did you mean 'epochs'?",
@@ -170,8 +170,8 @@ REFUSED = [
     (f"{PRETRAIN} --config value.yaml", "precision is 16; "),
     (f"{PRETRAIN} --config code.yaml", "code is only ever typed, as --method."),
     # the other verbs
-    ("evaluate", "evaluate needs encoder."),
-    ("evaluate run", "evaluate needs train_data."),
+    ("evaluate", "evaluate needs encoder: a run, a file,"),
+    ("evaluate run", "evaluate needs train-data: labelled images"),
     ("evaluate nowhere --train-data photos", "nowhere"),
     ("evaluate timm:resnet81 --train-data photos", "unknown encoder 'resnet81'; did you mean 'resnet18'?"),
     (
@@ -181,11 +181,11 @@ REFUSED = [
     ("evaluate run --train-data photos --metric acuracy", "metric is 'acuracy'; did you mean accuracy?"),
     ("evaluate run --train-data flat", "have no labels"),
     ("evaluate run --train-data photos --labels-per-class 0", "labels_per_class is '0'; "),
-    ("embed run photos", "embed needs out."),
+    ("embed run photos", "embed needs out: a .npz, .parquet"),
     ("embed run photos --out features.txt", "unknown format '.txt'"),
     ("embed run photos --out labels.csv/features.npz", "labels.csv"),
     ("export run --out new --format onx", "format is 'onx'; did you mean onnx?"),
-    ("inspect", "inspect needs what."),
+    ("inspect", "inspect needs what: any path"),
     ("inspect nowhere", "there is no nowhere"),
     ("inspect weights.safetensors", "weights.safetensors"),
     ("inspect broken.json", "broken.json"),
@@ -203,7 +203,7 @@ def test_bad_input_is_one_sentence(work, capsys, typed, sentence):
     code, _, err = ask(capsys, *typed.split())
     assert sentence in err
     lines = [line for line in err.splitlines() if not line.startswith("warning: ")]
-    assert code == 2 and len(lines) == 1 and lines[0].startswith("error: ") and lines[0].endswith((".", ")"))
+    assert code == 2 and len(lines) == 1 and lines[0].startswith("error: ") and lines[0].endswith((".", "?"))
     assert sorted(work.rglob("*")) == before
 
 

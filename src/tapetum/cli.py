@@ -56,7 +56,6 @@ def parser(name: str) -> Parser:
     verb = VERBS[name]
     first, helps, rest = settings.documented(verb)
     own, hints = parameters(verb), settings.annotations(verb)
-    flags = argparse.SUPPRESS  # as default: what was not typed is not there
     words = [n.upper() if p.default is p.empty else f"[{n.upper()}]" for n, p in own.items() if positional(p)]
     one = Parser(
         prog=f"tapetum {name}",
@@ -64,7 +63,7 @@ def parser(name: str) -> Parser:
         description=first,
         epilog=rest,
         allow_abbrev=False,
-        argument_default=flags,
+        argument_default=argparse.SUPPRESS,  # what was not typed is not there
     )
     for p in own.values():
         text = (helps.get(p.name, "") + shown(p.default)).replace("%", "%%")
@@ -116,6 +115,12 @@ def groups_of(verb: Callable) -> list[str]:
     return [name for name in GROUPS if f"{name}_settings" in inspect.signature(verb).parameters]
 
 
+def flags(verb: Callable, setting: str = "*") -> list[str]:
+    """All flags of a verb, those of groups as `--method.*`."""
+    own = [n for n, p in parameters(verb).items() if not positional(p)]
+    return [*map(flag, [*own, "config", "json", "help"]), *(f"--{g}.{setting}" for g in groups_of(verb))]
+
+
 # ---- from what was typed to what a verb gets ----
 
 
@@ -127,11 +132,9 @@ def read(arguments: list[str]) -> tuple[str, dict[str, Any]]:
     verb = VERBS[name]
     groups, arguments = grouped(arguments, verb)
     typed, extra = parser(name).parse_known_args(arguments)
-    own = [n for n, p in parameters(verb).items() if not positional(p)]
-    flags = [*map(flag, [*own, "config", "json", "help"]), *(f"--{g}.*" for g in groups_of(verb))]
     for token in sorted(extra, key=lambda text: not text.startswith("-")):
         if token.startswith("-"):
-            raise unknown("flag", token.partition("=")[0], flags)
+            raise unknown("flag", token.partition("=")[0], flags(verb))
         raise TapetumError(f"`tapetum {name}` does not know what to do with {token!r}.")
     given = {n: v for n, v in vars(typed).items() if n not in ("config", "json")}
     if "config" in typed:
@@ -155,7 +158,7 @@ def grouped(arguments: list[str], verb: Callable) -> tuple[dict[str, dict[str, s
             others.append(token)
             continue
         if group not in groups_of(verb):
-            raise unknown("flag", name, [f"--{g}.{setting}" for g in groups_of(verb)])
+            raise unknown("flag", name, flags(verb, setting))
         if not equals and (value := next(rest, "--")).startswith("--"):
             raise TapetumError(f"{name} needs a value.")
         groups.setdefault(group, {})[setting.replace("-", "_")] = value
@@ -167,7 +170,7 @@ def from_file(file: str, verb: Callable) -> tuple[dict[str, Any], dict[str, dict
     from tapetum.train import config
 
     own, groups = config.split(config.read(Path(file)))
-    known = [*parameters(verb), *groups_of(verb)]
+    known = {*parameters(verb), *groups_of(verb)}
     wrong = [key for key in own if key not in parameters(verb)]
     wrong += [group for group, given in groups.items() if given and group not in known]
     if wrong:

@@ -36,7 +36,8 @@ def verb(function: Verb) -> Verb:
         )
         for name, p in known.items():
             if p.default is p.empty and parsed.get(name) is None:
-                raise TapetumError(f"{function.__name__} needs {name}.")
+                meaning = settings.documented(function)[1][name]
+                raise TapetumError(f"{function.__name__} needs {name.replace('_', '-')}: {meaning}")
         return function(**parsed)
 
     VERBS[function.__name__] = checked

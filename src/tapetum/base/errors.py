@@ -23,6 +23,6 @@ def unknown(kind: str, name: object, allowed: Iterable[str]) -> TapetumError:
     """
     names = sorted(allowed)
     near = difflib.get_close_matches(str(name), names, n=1, cutoff=0.6)
-    hint = f" did you mean {near[0]!r}?" if near else ""
+    hint = f"; did you mean {near[0]!r}?" if near else "."
     shown = ", ".join(names[:40]) + (f" and {len(names) - 40} more" if len(names) > 40 else "")
-    return TapetumError(f"unknown {kind} {name!r};{hint} Allowed: {shown or 'none'}.")
+    return TapetumError(f"unknown {kind} {name!r}{hint} Allowed: {shown or 'none'}.")

@@ -23,7 +23,9 @@ def _scramble(x: torch.Tensor) -> torch.Tensor:
 
 def _key(*parts: object) -> int:
     """A signed 64-bit key for seed, epoch and name."""
-    return int.from_bytes(hashlib.blake2b(repr(parts).encode(), digest_size=8).digest(), "little", signed=True)
+    return int.from_bytes(
+        hashlib.blake2b(repr(parts).encode(), digest_size=8).digest(), "little", signed=True
+    )
 
 
 def uniform(

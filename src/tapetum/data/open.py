@@ -106,7 +106,7 @@ def _outer(path: Path) -> tuple[Path, str]:
     while not missing.parent.exists():
         missing = missing.parent
     hint = _nearest(missing.name, [item.name for item in missing.parent.iterdir()])
-    raise TapetumError(f"there is no {missing}{hint}.")
+    raise TapetumError(f"there is no {missing}{hint or '.'}")
 
 
 def _nearest(name: str, names: list[str]) -> str:
@@ -149,9 +149,9 @@ def _open_archive(path: Path, inner: str) -> Source:
         }
         top = sorted({name.split("/")[0] for name in folders})[:10]
         hint = _nearest(inner, sorted(folders)) or (
-            f"; it has {', '.join(top)}" if top else "; it has no folders"
+            f"; it has {', '.join(top)}." if top else "; it has no folders."
         )
-        raise TapetumError(f"there is no {inner!r} in {path}{hint.rstrip('.')}.")
+        raise TapetumError(f"there is no {inner!r} in {path}{hint}")
     name = f"{path.name}/{inner}" if inner else path.name
     if path.suffix.lower() == ".tar" and is_webdataset(entries):
         return open_webdataset(name, found._replace(entries=entries))

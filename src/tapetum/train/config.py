@@ -31,8 +31,13 @@ def read(path: Path) -> dict[str, Any]:
         content = _Loader(path.read_text()).get_single_data()
     except FileNotFoundError:
         raise TapetumError(f"there is no settings file {path}.") from None
-    except (yaml.YAMLError, UnicodeDecodeError, OSError) as error:
+    except yaml.MarkedYAMLError as error:
+        line = error.problem_mark.line + 1 if error.problem_mark else "?"
+        raise TapetumError(f"{path} is not readable YAML: {error.problem}, in line {line}.") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise TapetumError(f"{path} is not readable YAML: {' '.join(str(error).split())}.") from error
+    except OSError as error:
+        raise TapetumError(f"{path} cannot be read: {error.strerror}.") from error
     if content is None:
         return {}
     if not isinstance(content, dict):

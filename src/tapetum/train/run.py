@@ -225,13 +225,15 @@ def pretrain(data: Any = None, *, given: dict[str, Any], groups: dict[str, dict]
     given: every setting by name, None where it is left open; groups: the settings `method.*` and so on.
     """
     given = {**given, "data": data}  # None where nothing was said
+    if data is None and given.get("resume") is None:
+        raise TapetumError("pretrain needs DATA: a folder, an archive, a list or arrays; or --resume RUN.")
     folder = Path(given["out"]) if given.get("out") else None
     resume, folder = _where(given.get("resume"), folder, plan)
     if resume:
         assert folder
         given, groups = _continued(folder, given, groups)
     elif data is None:
-        raise TapetumError("pretrain needs DATA: a folder, an archive, a list or arrays; or --resume RUN.")
+        raise TapetumError(f"there is no run in {folder} yet, so pretrain needs DATA.")
     given |= {name: value for name, value in DEFAULTS.items() if given.get(name) is None}
     groups = config.parsed(groups, given["method"])
     check_loggers(given["logger"] or [])
