@@ -1,4 +1,4 @@
-"""What the tests of measuring share: a folder of images with a cache of its own, a small encoder, features."""
+"""What the tests of measuring share: small images, a small encoder, features made by hand."""
 
 import zlib
 from pathlib import Path
@@ -16,7 +16,9 @@ from tapetum.evaluate.store import Features
 COLOURS = {"blue": (40, 60, 200), "green": (50, 190, 60), "red": (200, 50, 40)}
 
 
-def _write_images(folder: Path, per_class: int, seed: int = 0, classes: tuple[str, ...] = tuple(COLOURS)) -> Path:
+def _write_images(
+    folder: Path, per_class: int, seed: int = 0, classes: tuple[str, ...] = tuple(COLOURS)
+) -> Path:
     """Class folders of noisy images of one colour."""
     g = np.random.default_rng(seed)
     for name in classes:
@@ -28,7 +30,9 @@ def _write_images(folder: Path, per_class: int, seed: int = 0, classes: tuple[st
     return folder
 
 
-def _features_of(x: torch.Tensor, y: torch.Tensor, classes: list[str] | None = None, damaged=None) -> Features:
+def _features_of(
+    x: torch.Tensor, y: torch.Tensor, classes: list[str] | None = None, damaged=None
+) -> Features:
     """Stored features as if x [N, D] had been computed from images labelled y [N]."""
     tag = np.random.default_rng(zlib.crc32(x.numpy().tobytes())).integers(0, 255, (len(x), 2, 2, 3), np.uint8)
     source = open_data(tag, labels="none")

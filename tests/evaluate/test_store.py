@@ -17,7 +17,6 @@ from tapetum.evaluate import store
 from tapetum.evaluate.store import features, subject
 
 
-
 def stored() -> list[str]:
     return sorted(path.stem for path in (cache_dir() / "features").glob("*.npy"))
 
@@ -65,7 +64,9 @@ def test_another_order_of_listing_is_the_same_content(images, encoder):
     np.testing.assert_array_equal(other.labels, first.labels)
 
 
-@pytest.mark.parametrize("change", ["more", "fewer", "content", "renamed", "weights", "mean", "size", "precision"])
+@pytest.mark.parametrize(
+    "change", ["more", "fewer", "content", "renamed", "weights", "mean", "size", "precision"]
+)
 def test_what_changes_features_changes_the_name(images, encoder, change):
     features(encoder, open_data(images))
     (before,) = stored()

@@ -117,19 +117,15 @@ def _subjects(main: Encoder, baselines: bool, seed: int) -> Iterator[tuple[str, 
 
 def parts(train_data: Any, test_data: Any, labels: Any, seed: int) -> tuple[Source, Source | None, str]:
     """Training images, test images (None: to be held out of the former), and how they were parted."""
-    train = in_order(open_data(train_data, labels))
-    whole, splits = train, train.splits
-    if "train" in splits:
-        train = whole.part("train")
-    if test_data is not None:
-        other = open_data(test_data, labels)
-        name = next((name for name in ("test", "validation") if name in other.splits), None)
-        test = other.part(name) if name else other
-        split = "as given"
-    elif "train" in splits and (name := next((n for n in ("test", "validation") if n in splits), None)):
-        test, split = whole.part(name), f"train and {name}"
-    else:
+    whole = in_order(open_data(train_data, labels))
+    parted = "train" in whole.splits
+    train = whole.part("train") if parted else whole
+    other = whole if test_data is None else open_data(test_data, labels)
+    name = next((name for name in ("test", "validation") if name in other.splits), None)
+    if test_data is None and not (parted and name):
         test, split = None, f"{HELD_OUT:.0%} held out, stratified, seed {seed}"
+    else:
+        test, split = other.part(name) if name else other, "as given"
     for part, source in (("training", train), ("test", test)):
         if source is not None:
             say(f"{part} data: {source.name}: {source.summary()}")

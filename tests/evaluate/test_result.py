@@ -1,0 +1,66 @@
+"""Results name what was measured how, are kept, and are compared only under one protocol."""
+
+import json
+from dataclasses import replace
+
+import pytest
+
+from tapetum.base.errors import TapetumError
+from tapetum.evaluate.result import Result, add_results, comparable, differences, read_results, short_id
+
+RESULT = Result(
+    "knn accuracy", 0.5, 0.01, "bootstrap", 100, [0], {"name": "knn", "head": {"k": 20}}, {"weights": "abc"}
+)
+
+
+def test_ids_depend_on_facts_and_not_on_their_order():
+    assert short_id({"a": 1, "b": [2.0, None]}) == short_id({"b": [2.0, None], "a": 1})
+    assert short_id({"a": 1}) != short_id({"a": 2}) != short_id({"b": 2})
+    assert RESULT.protocol_id == short_id({"head": {"k": 20}, "name": "knn"})
+    assert replace(RESULT, value=0.9, row="start", notes=["x"]).subject_id == RESULT.subject_id
+
+
+def test_json_gives_the_same_result_back():
+    facts = json.loads(json.dumps(RESULT.to_json()))
+    assert Result.from_json(facts) == RESULT
+    assert facts["protocol_id"] == RESULT.protocol_id
+
+
+def test_results_changed_by_hand_are_refused():
+    facts = RESULT.to_json()
+    with pytest.raises(TapetumError, match="changed after it was written"):
+        Result.from_json({**facts, "protocol": {"name": "knn", "head": {"k": 5}}})
+    del facts["value"]
+    with pytest.raises(TapetumError, match="'value' is missing"):
+        Result.from_json(facts)
+
+
+def test_only_one_protocol_is_compared():
+    better = replace(RESULT, value=0.6, subject={"weights": "def"})
+    assert comparable([RESULT, better]) == [RESULT, better]
+    other = replace(RESULT, protocol={"name": "knn", "head": {"k": 5}, "seeds": [1]})
+    with pytest.raises(TapetumError, match=r"differ in head\.k, seeds"):
+        comparable([RESULT, better, other])
+    assert differences(RESULT.subject, better.subject) == ["weights"]
+
+
+def test_adding_loses_nothing(tmp_path):
+    file = tmp_path / "results.json"
+    other = replace(RESULT, subject={"weights": "def"})
+    add_results(file, [RESULT])
+    add_results(file, [other])
+    add_results(file, [replace(RESULT, value=0.7)])  # measured again
+    assert read_results(file) == [replace(RESULT, value=0.7), other]
+    with pytest.raises(TapetumError, match="no number"):
+        add_results(file, [replace(RESULT, value=float("nan"))])
+    assert len(read_results(file)) == 2
+
+
+def test_a_damaged_file_is_refused_and_kept(tmp_path):
+    file = tmp_path / "results.json"
+    assert read_results(file) == []
+    for content in ("{", "[]", '{"format": 99, "results": []}', '{"format": 1}'):
+        file.write_text(content)
+        with pytest.raises(TapetumError):
+            add_results(file, [RESULT])
+        assert file.read_text() == content

@@ -1,0 +1,211 @@
+"""An encoder is measured beside its baselines, on the parts that the data have or that are held out."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from safetensors.numpy import load_file
+
+from tapetum.base.errors import TapetumError
+from tapetum.data.open import open_data
+from tapetum.encoders import Encoder, build
+from tapetum.evaluate import baselines, store
+from tapetum.evaluate.embed import embed
+from tapetum.evaluate.neighbours import OTHER, SAME, TILE, nearest, neighbours_png
+from tapetum.evaluate.result import comparable, read_results
+from tapetum.evaluate.run import evaluate
+from tapetum.evaluate.store import features
+
+
+@pytest.fixture
+def parted(images, write_images, tmp_path):
+    """train/ and test/ folders."""
+    folder = tmp_path / "parted"
+    write_images(folder / "train", 8)
+    write_images(folder / "test", 4, seed=1)
+    return folder
+
+
+@pytest.fixture
+def run(tmp_path):
+    """A finished run that began from a file of weights."""
+    torch.manual_seed(3)
+    first = build("resnet10_w32", 16)
+    first.save(tmp_path / "first")
+    trained = build("resnet10_w32", 16, weights=str(tmp_path / "first"))
+    with torch.no_grad():
+        for p in trained.parameters():
+            p.add_(0.01)
+    trained.save(tmp_path / "run")
+    (tmp_path / "run" / "config.yaml").write_text("method: simclr\n")
+    return tmp_path / "run"
+
+
+def rows(results, protocol="knn"):
+    return {r.row: r for r in results if r.protocol["name"] == protocol}
+
+
+def test_a_run_is_measured_beside_all_its_baselines(parted, run, capsys):
+    results = evaluate(str(run), parted)
+    printed = capsys.readouterr().out
+    for protocol in ("knn", "linear"):
+        found = rows(results, protocol)
+        assert list(found) == ["encoder", "start", "random weights", "pixels"]
+        assert len({r.subject_id for r in comparable(found.values())}) == 4
+        assert {r.n for r in found.values()} == {12}
+    assert read_results(run / "results.json") == results
+    lines = [line for line in printed.splitlines() if "±" in line]
+    named = ["pixels", "random weights", "start", "encoder"]
+    assert all(line.startswith(name) for line, name in zip(lines, named))
+    assert f"{rows(results)['pixels'].value:.3f}" in lines[0]
+    assert "random weights drawn with seed 0" in printed
+
+
+def test_baselines_are_what_they_say(parted, run):
+    found = rows(evaluate(str(run), parted, protocols=["knn"]))
+    first = build("resnet10_w32", 16, weights=str(run.parent / "first"))
+    assert found["start"].subject["weights"] == first.digest()
+    assert found["random weights"].subject["weights"] == baselines.random_weights(first, 0).digest()
+    assert baselines.random_weights(first, 1).digest() != baselines.random_weights(first, 0).digest()
+    source = open_data(parted, split="test")
+    plain = features(baselines.pixels(), source).x
+    image = np.asarray(
+        Image.open(parted / "test" / source.paths[0]).resize((32, 32), Image.Resampling.BILINEAR)
+    )
+    np.testing.assert_allclose(plain[0], image.transpose(2, 0, 1).reshape(-1) / 127.5 - 1, atol=1e-6)
+
+
+def test_lost_starting_weights_are_said_and_the_rest_goes_on(parted, run, capsys):
+    shutil.rmtree(run.parent / "first")
+    found = rows(evaluate(str(run), parted, protocols=["knn"]))
+    assert list(found) == ["encoder", "random weights", "pixels"]
+    assert "are not measured" in capsys.readouterr().err
+
+
+def test_an_encoder_that_is_its_own_baseline_stands_once(parted):
+    results = evaluate("random:resnet10_w32", parted, protocols=["knn"], image_size=16)
+    assert list(rows(results)) == ["encoder", "pixels"]
+
+
+def test_without_test_data_a_stratified_fifth_is_held_out(images, encoder, tmp_path, capsys):
+    results = evaluate(encoder, images, protocols=["knn"], out=tmp_path / "r.json", baselines=False)
+    assert [r.n for r in results] == [6]
+    assert results[0].protocol["train"]["images"] == 18
+    assert results[0].protocol["split"] == "20% held out, stratified, seed 0"
+    assert "20% held out" in capsys.readouterr().out
+    evaluate(encoder, images, protocols=["knn"], out=tmp_path / "r.json", baselines=False, seed=1)
+    assert len(read_results(tmp_path / "r.json")) == 2
+    assert len(list((tmp_path / "cache" / "features").glob("*.npy"))) == 1, "one extraction serves all splits"
+
+
+def test_separate_test_data_use_their_test_part(parted, images, encoder):
+    (given,) = evaluate(encoder, parted, parted, protocols=["knn"], baselines=False)
+    (found,) = evaluate(encoder, parted, protocols=["knn"], baselines=False)
+    (apart,) = evaluate(encoder, parted / "train", parted / "test", protocols=["knn"], baselines=False)
+    assert given == found == apart
+    (other,) = evaluate(encoder, images, parted, protocols=["knn"], baselines=False)
+    assert other.protocol["train"]["data"] == given.protocol["train"]["data"], "the same images elsewhere"
+
+
+def test_asked_twice_nothing_is_computed_and_the_numbers_are_the_same(parted, encoder, monkeypatch):
+    settings = {"labels_per_class": [2], "draws": 1, "baselines": False}
+    first = evaluate(encoder, parted, **settings)
+    monkeypatch.setattr(store, "_fill", lambda *a, **k: pytest.fail("computed again"))
+    assert evaluate(encoder, parted, **settings, batch_size=5, workers=1) == first
+    names = [r.name for r in first]
+    assert names == [
+        "knn accuracy",
+        "linear accuracy",
+        "knn accuracy, 2 labels a class",
+        "linear accuracy, 2 labels a class",
+    ]
+
+
+def test_what_was_measured_before_a_failure_is_kept(parted, run, monkeypatch):
+    monkeypatch.setattr(baselines, "pixels", lambda: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        evaluate(str(run), parted, protocols=["knn"])
+    assert list(rows(read_results(run / "results.json"))) == ["encoder", "start", "random weights"]
+
+
+def test_bad_input_is_refused_before_the_work(parted, images, encoder, tmp_path, monkeypatch):
+    with pytest.raises(TapetumError, match="test data are the training data"):
+        evaluate(encoder, images, images)
+    monkeypatch.setattr(store, "_fill", lambda *a, **k: pytest.fail("worked before it checked"))
+    (tmp_path / "results.json").write_text("{")
+    with pytest.raises(TapetumError, match="not readable JSON"):
+        evaluate(encoder, parted, out=tmp_path / "results.json")
+    with pytest.raises(TapetumError, match="did you mean 'knn'"):
+        evaluate(encoder, parted, protocols=["knnn"])
+    with pytest.raises(TapetumError, match="did you mean 'accuracy'"):
+        evaluate(encoder, parted, metric="acuracy")
+    with pytest.raises(TapetumError, match="have no labels"):
+        evaluate(encoder, parted, labels="none")
+    with pytest.raises(TapetumError, match="at least 1"):
+        evaluate(encoder, parted, labels_per_class=[0])
+
+
+@pytest.mark.parametrize("kind", [".npz", ".safetensors", ".parquet"])
+def test_embed_writes_features_labels_and_paths(images, encoder, tmp_path, kind):
+    (images / "red" / "07.png").write_bytes(b"damaged")
+    out = tmp_path / f"features{kind}"
+    found = embed(encoder, images, out)
+    if kind == ".npz":
+        with np.load(out) as file:
+            x, paths, names = (
+                file["features"],
+                file["paths"].tolist(),
+                file["classes"][file["labels"]].tolist(),
+            )
+    elif kind == ".safetensors":
+        tensors = load_file(out)
+        header = json.loads(out.read_bytes()[8 : 8 + int.from_bytes(out.read_bytes()[:8], "little")])
+        facts = {name: json.loads(text) for name, text in header["__metadata__"].items()}
+        x, paths = tensors["features"], facts["paths"]
+        names = [facts["classes"][i] for i in tensors["labels"]]
+    else:
+        pa = pytest.importorskip("pyarrow.parquet")
+        rows = pa.read_table(out).to_pydict()
+        x, paths, names = np.array(rows["features"], np.float32), rows["path"], rows["label"]
+    np.testing.assert_array_equal(x, found.x)
+    assert x.dtype == np.float32 and np.isnan(x).all(1).sum() == 1
+    assert len(paths) == 24 and names == [path.split("/")[0] for path in paths]
+    with pytest.raises(TapetumError, match="exists already"):
+        embed(encoder, images, out)
+    assert len(embed(encoder, images / "red", out, overwrite=True)) == 8
+
+
+def test_embed_refuses_other_endings_before_the_work(images, encoder, tmp_path):
+    with pytest.raises(TapetumError, match=r"unknown format '\.csv'"):
+        embed(encoder, images, tmp_path / "features.csv")
+
+
+def test_nearest_are_the_most_alike_without_the_query_itself():
+    x = np.array([[1, 0], [2, 0.1], [0, 1], [np.nan, np.nan], [-1, -0.1]], dtype=np.float32)
+    index, cosine = nearest(x, np.array([0, 2]), 3)
+    assert index.tolist() == [[1, 2, 4], [1, 0, 4]]
+    np.testing.assert_allclose(cosine[0], [np.cos(np.arctan(0.05)), 0, -np.cos(np.arctan(0.1))], atol=1e-6)
+
+
+def test_the_picture_frames_neighbours_by_their_class(images, tmp_path):
+    (images / "blue" / "00.png").write_bytes(b"damaged")
+    found = features(baselines.pixels(), open_data(images))
+    neighbours_png(found, tmp_path / "near.png", queries=3, k=2)
+    image = Image.open(tmp_path / "near.png")
+    colours = {f"#{r:02x}{g:02x}{b:02x}": count for count, (r, g, b) in image.convert("RGB").getcolors(10**6)}
+    frame = TILE * 4  # less would be a legend's square alone
+    assert colours[SAME] > 6 * frame, "blue, green and red images find their like"
+    assert colours.get(OTHER, 0) < frame
+    neighbours_png(
+        features(baselines.pixels(), open_data(images, "none")), tmp_path / "plain.png", queries=2, k=100
+    )
+    plain = Image.open(tmp_path / "plain.png").convert("RGB").getcolors(10**6)
+    assert tuple(int(SAME[i : i + 2], 16) for i in (1, 3, 5)) not in {colour for _, colour in plain}
+
+
+def test_the_encoder_of_a_module_has_no_random_twin(encoder, parted):
+    assert isinstance(encoder, Encoder) and baselines.random_weights(encoder) is None
+    assert list(rows(evaluate(encoder, parted, protocols=["knn"]))) == ["encoder", "pixels"]
