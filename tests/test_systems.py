@@ -3,10 +3,17 @@
 import ast
 import importlib.util
 import json
+import shlex
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+from tapetum import cli
+from tapetum.base import settings
+from tapetum.base.errors import TapetumError
+from tapetum.methods import find
+from tapetum.verbs import VERBS
 
 ROOT = Path(__file__).parent.parent
 spec = importlib.util.spec_from_file_location("build_systems", ROOT / "docs" / "build_systems.py")
@@ -36,11 +43,25 @@ def rows(path: Path) -> list[dict[str, Any]]:
     return json.loads(text) if text.startswith("[") else [json.loads(line) for line in text.splitlines()]
 
 
+def refused(command: str) -> str | None:
+    """What the command line has against a command, or None; nothing is run."""
+    try:
+        verb, given = cli.read(shlex.split(command)[1:])
+        settings.check("setting", given, VERBS[verb])
+        if "method" in given:
+            settings.check("method setting", given.get("method_settings", {}), find(given["method"]))
+    except TapetumError as error:
+        return f"`{command}` is refused: {error}"
+    return None
+
+
 def wrong_with(system: dict[str, Any], root: Path = ROOT) -> list[str]:
     """Every promise of a system that does not hold."""
     name, wrong = f"{system['id']} {system['name']}", []
     if system.get("proof"):
         wrong += [f"{name}: works, but names no {key}" for key in ("file", "command") if not system.get(key)]
+    if problem := refused(system.get("command") or "tapetum methods"):
+        wrong.append(f"{name}: {problem}")
     if "file" in system and not (root / system["file"]).is_file():
         wrong.append(f"{name}: there is no {system['file']}")
     if "proof" in system and not system["proof"]:
@@ -95,6 +116,10 @@ GOOD: dict[str, Any] = {
         {"file": "src/b.py"},
         {"file": None},
         {"command": ""},
+        {"command": "tapetum train DATA"},
+        {"command": "tapetum pretrain DATA --epoch 3"},
+        {"command": "tapetum pretrain DATA --method simcrl"},
+        {"command": "tapetum pretrain DATA --method simclr --method.temprature 0.1"},
         {"proof": []},
         {"proof": ["tests/test_b.py::test_it"]},
         {"proof": ["tests/test_a.py::test_other"]},

@@ -1,0 +1,1 @@
+"""What methods share: losses, heads, state, masks, predictors, schedules."""
