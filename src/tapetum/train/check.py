@@ -17,6 +17,7 @@ from tapetum.base import distributed
 from tapetum.data import open_data
 from tapetum.data.canvas import Canvas
 from tapetum.methods.method import Method
+from tapetum.parts.losses import NARROW
 from tapetum.parts.state import EMA
 from tapetum.train import launch, online, optimizer, setup, sync_norm
 from tapetum.train.feed import Feed
@@ -91,12 +92,14 @@ def one_batch(method: Method, step: int = 0):
     return next(feed(method).batches(step, step + 1))[0]
 
 
-def train(method: Method, steps: int, lr: float = 1e-3, start: int = 0) -> list[dict]:
+def train(
+    method: Method, steps: int, lr: float = 1e-3, start: int = 0, precision: str = "fp32"
+) -> list[dict]:
     """Train in place on the easy images; gives the numbers of each step."""
     settings = OptimizerSettings(lr=lr, warmup=0.1)
     opt = optimizer.build(method, settings, lr)
     set_rates = lambda t: optimizer.set_rates(opt, method, settings, lr, t)  # noqa: E731
-    steps_iterator = fit(method, opt, feed(method), steps=steps, start=start, set_rates=set_rates, clip=3.0)
+    steps_iterator = fit(method, opt, feed(method), steps=steps, start=start, set_rates=set_rates, clip=3.0, precision=precision)
     return [{n: float(v) for n, v in step.numbers.items()} for step in steps_iterator]
 
 
@@ -263,6 +266,17 @@ def spread(features: torch.Tensor) -> float:
     return float(1 - nn.functional.normalize(features, dim=1).mean(0).norm())
 
 
+def half_precision_trains(kind: type[Method]) -> None:
+    """It trains in bf16 as it does in float32, with all that it keeps left in float32."""
+    method = build(kind)
+    losses = [numbers["loss"] for numbers in train(method, 3, precision="bf16")]
+    if not all(map(math.isfinite, losses)):
+        raise Broken(f"in bf16 the loss is {losses}")
+    narrow = [name for name, t in state(method).items() if t.dtype in NARROW]
+    if narrow:
+        raise Broken(f"{narrow[0]} is kept in half precision, where small changes are lost")
+
+
 def product_is_exported(kind: type[Method]) -> None:
     """The product is an encoder that is saved and loaded with the same features."""
     method = build(kind)
@@ -326,6 +340,7 @@ CHECKS: tuple[Callable[[type[Method]], None], ...] = (
     saved_and_loaded_continues,
     followers_follow,
     training_learns,
+    half_precision_trains,
     product_is_exported,
 )
 

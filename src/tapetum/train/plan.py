@@ -28,7 +28,7 @@ def seconds(text: str) -> float:
 def fitted(given: dict[str, Any], groups: dict[str, dict]) -> tuple[dict[str, Any], dict[str, Any]]:
     """Settle what needs a trial: a micro-batch that fits in memory, epochs that fit in the budget.
 
-    Returns the settings, and the plan as a report, which is printed too. The trial works on copies: the run
+    Returns the settings, and the plan as a report. The trial works on copies: the run
     that follows starts from the same weights as one without a trial.
     """
     budget = seconds(given["budget"]) if given.get("budget") else None
@@ -66,8 +66,6 @@ def fitted(given: dict[str, Any], groups: dict[str, dict]) -> tuple[dict[str, An
         "memory_bytes": int(memory),
         "disk_bytes": int((weights + optimizer) * (given["keep_checkpoints"] + 1) + weights),
     }
-    if given.get("plan"):
-        show(report)
     return given, report
 
 

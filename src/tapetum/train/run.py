@@ -242,6 +242,7 @@ def pretrain(data: Any = None, *, given: dict[str, Any], groups: dict[str, dict]
 
         given, report = planning.fitted(given, groups)
         if plan:
+            planning.show(report)
             return report
     world = launch.count(given["devices"])
     arguments = {"given": given, "groups": groups, "folder": folder, "resume": resume}

@@ -55,8 +55,8 @@ class DINO(Method):
     def loss(self, batch, t):
         crops = [*batch["large"], *batch["small"]]
         student = [self.projector(self.encoder(x)) / self.temperature for x in crops]  # V x [B, K]
-        teacher = torch.stack([self.teacher(x) for x in batch["large"]])  # [2, B, K]
-        target = ((teacher.to(self.centre) - self.centre) / self.teacher_temperature(t)).softmax(-1)
+        teacher = torch.stack([self.teacher(x) for x in batch["large"]]).to(self.centre)  # [2, B, K]
+        target = ((teacher - self.centre) / self.teacher_temperature(t)).softmax(-1)
         return {
             "loss": across(soft_cross_entropy, student, target),
             "keep": {"centre": teacher.mean((0, 1))[None]},  # [1, K]
