@@ -47,10 +47,9 @@ def page(systems: list[dict[str, Any]]) -> str:
     if working:
         lines += ["| row | system | where | command | proof |", "|---:|---|---|---|---|"]
     for s in working:
+        named = s["title"] if s["title"].startswith(s["name"]) else f"{s['name']}: {s['title']}"
         proofs = "; ".join(proof(item) for item in s["proof"])
-        lines.append(
-            f"| {s['id']} | {s['name']}: {s['title']} | {link(s['file'])} | `{s['command']}` | {proofs} |"
-        )
+        lines.append(f"| {s['id']} | {named} | {link(s['file'])} | `{s['command']}` | {proofs} |")
     lines += ["", "## To come, by area", ""]
     rest: dict[str, list[str]] = {}
     for s in systems:
