@@ -87,7 +87,7 @@ def test_dinos_prototypes_stand_still_at_first():
     weight = method.projector[1].weight
     before = weight.detach().clone()
     check.train(method, 3)
-    (pattern, rate), = method.rates
+    ((_, rate),) = method.rates
     assert [rate(t) for t in (0.0, 0.29, 0.3, 1.0)] == [0, 0, 1, 1]
     assert not torch.equal(weight, before)  # t passed 0.3 in the second step
     method, _ = prepared("dino", frozen=1.0)

@@ -22,7 +22,9 @@ def slow_contrast(z, ids, temperature):
         others = [k for k in range(len(u)) if k != i]
         bottom = sum(math.exp(float(u[i] @ u[k]) / temperature) for k in others)
         same = [k for k in others if ids[k] == ids[i]]
-        total -= sum(math.log(math.exp(float(u[i] @ u[k]) / temperature) / bottom) for k in same) / max(len(same), 1)
+        total -= sum(math.log(math.exp(float(u[i] @ u[k]) / temperature) / bottom) for k in same) / max(
+            len(same), 1
+        )
     return total / len(u)
 
 
@@ -47,7 +49,9 @@ def test_nt_xent_is_lightlys_with_its_gradient():
 
 def test_cosine_distance_is_the_squared_distance_of_unit_vectors(rows):
     p, z = rows.chunk(2)
-    want = sum(float((F.normalize(a, dim=0) - F.normalize(b, dim=0)).square().sum()) for a, b in zip(p, z)) / 4
+    want = (
+        sum(float((F.normalize(a, dim=0) - F.normalize(b, dim=0)).square().sum()) for a, b in zip(p, z)) / 4
+    )
     assert math.isclose(float(losses.cosine_distance(p, z)), want, rel_tol=1e-12)
 
 
@@ -57,13 +61,19 @@ def test_soft_cross_entropy(rows):
     want = 0.0
     for i in range(4):
         bottom = sum(math.exp(float(x)) for x in logits[i])
-        want -= sum(float(target[i, k]) * math.log(math.exp(float(logits[i, k])) / bottom) for k in range(5)) / 4
+        want -= (
+            sum(float(target[i, k]) * math.log(math.exp(float(logits[i, k])) / bottom) for k in range(5)) / 4
+        )
     assert math.isclose(float(losses.soft_cross_entropy(logits, target)), want, rel_tol=1e-12)
 
 
 def test_across_pairs_different_views_only():
     seen = []
-    losses.across(lambda v, c: (seen.append((int(v), int(c))), v * 0.0)[1], list(torch.arange(3.0)), list(torch.arange(2.0)))
+    losses.across(
+        lambda v, c: (seen.append((int(v), int(c))), v * 0.0)[1],
+        list(torch.arange(3.0)),
+        list(torch.arange(2.0)),
+    )
     assert seen == [(1, 0), (2, 0), (0, 1), (2, 1)]
 
 

@@ -66,7 +66,9 @@ def test_positions_are_all_different_and_follow_the_formula():
     code = sincos(4, 8)
     assert len({tuple(row.tolist()) for row in code}) == 16
     for at, row in enumerate(code):  # x first, then y
-        want = [f(v / 10_000 ** (k / 2)) for v in (at % 4, at // 4) for f in (math.sin, math.cos) for k in (0, 1)]
+        want = [
+            f(v / 10_000 ** (k / 2)) for v in (at % 4, at // 4) for f in (math.sin, math.cos) for k in (0, 1)
+        ]
         torch.testing.assert_close(row, torch.tensor(want))
 
 
@@ -124,9 +126,7 @@ def test_ramp():
     assert Ramp(0.04, 0.07, 0.1, "linear")(0.9) == pytest.approx(0.07)
 
 
-@given(
-    st.floats(-10, 10), st.floats(-10, 10), st.floats(0.01, 1), st.sampled_from(["cosine", "linear"])
-)
+@given(st.floats(-10, 10), st.floats(-10, 10), st.floats(0.01, 1), st.sampled_from(["cosine", "linear"]))
 def test_a_schedule_survives_being_written_down(start, end, until, shape):
     ramp = Ramp(start, end, until, shape)
     again = parse(str(ramp))

@@ -15,7 +15,9 @@ from tapetum.views.engine import paint, place, sample, turn_hue
 
 
 def canvases(n=6, side=32):
-    return torch.randint(0, 256, (n, 3, side, side), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    return torch.randint(
+        0, 256, (n, 3, side, side), dtype=torch.uint8, generator=torch.Generator().manual_seed(0)
+    )
 
 
 def drawn(view, index, epoch=0, images=None, size=None, image_size=32):
@@ -74,7 +76,9 @@ def test_sampling_is_pils_antialiased_bilinear_resize(box, out):
     left, top, right, bottom = box
     geometry = torch.tensor([[[(right - left) / 32, 0, left / 32], [0, (bottom - top) / 32, top / 32]]])
     ours = sample(image, geometry, out)[0].permute(1, 2, 0).numpy() * 255
-    pil = Image.fromarray(image[0].permute(1, 2, 0).numpy()).resize((out, out), Image.Resampling.BILINEAR, box=box)
+    pil = Image.fromarray(image[0].permute(1, 2, 0).numpy()).resize(
+        (out, out), Image.Resampling.BILINEAR, box=box
+    )
     inner = slice(out // 6, -out // 6)  # at the border PIL does not look outside the box
     assert np.abs(ours - np.asarray(pil, dtype=float))[inner, inner].mean() < 1.0
 
@@ -139,7 +143,9 @@ def test_gray_solarise_and_blur():
 def test_probabilities_are_kept():
     index = torch.arange(4000)
     images = torch.full((4000, 3, 2, 2), 200, dtype=torch.uint8)
-    out, _ = drawn(V.View((V.Solarise(0.2),)), index, images=images, size=torch.full((4000, 2), 2), image_size=2)
+    out, _ = drawn(
+        V.View((V.Solarise(0.2),)), index, images=images, size=torch.full((4000, 2), 2), image_size=2
+    )
     assert abs(float((out[:, 0, 0, 0] < 0.5).float().mean()) - 0.2) < 0.025
 
 

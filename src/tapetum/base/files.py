@@ -28,8 +28,8 @@ def replacing(path: str | Path):
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
         os.close(handle)
-        os.chmod(name, 0o666 & ~_umask())
         temporary = Path(name)
+        temporary.chmod(0o666 & ~_umask())
         yield temporary
         sync(temporary)
         temporary.replace(path)

@@ -10,7 +10,7 @@ from tapetum.views import Batch
 
 
 class Method(nn.Module):
-    """Subclass this, one file a method. The constructor's keywords are its settings, with the paper's defaults.
+    """Subclass this, one file a method. Its constructor's keywords are its settings, by the paper.
 
     Keywords named `classes`, `images`, `image_size` or `channels` are filled in from the data unless set.
 

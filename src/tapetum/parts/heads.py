@@ -16,8 +16,8 @@ def mlp(
 ) -> nn.Sequential:
     """Linear layers of these widths, with norm and activation between them.
 
-    A layer followed by a norm has no bias, which the norm would take away. After the last layer comes nothing,
-    or with `last_norm` a norm without learnt scale (as in SimCLR's code).
+    A layer followed by a norm has no bias, which the norm would take away. After the last layer comes
+    nothing, or with `last_norm` a norm without learnt scale (as in SimCLR's code).
     """
     layers: list[nn.Module] = []
     for a, b in itertools.pairwise(widths[:-1]):

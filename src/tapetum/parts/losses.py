@@ -9,6 +9,8 @@ from torch.nn import functional as F
 
 from tapetum.base.distributed import gather, rank
 
+NARROW = (torch.float16, torch.bfloat16)  # too coarse for what changes little by little
+
 
 def precise(loss: Callable) -> Callable:
     """Compute a loss outside autocast, in float32 or, where one of the tensors is wider, in float64."""
@@ -58,7 +60,9 @@ def squared_error(prediction: Tensor, target: Tensor) -> Tensor:
     return F.mse_loss(prediction, target)
 
 
-def across(loss: Callable[[Tensor, Tensor], Tensor], views: Sequence[Tensor], targets: Sequence[Tensor]) -> Tensor:
+def across(
+    loss: Callable[[Tensor, Tensor], Tensor], views: Sequence[Tensor], targets: Sequence[Tensor]
+) -> Tensor:
     """The mean of loss(view, target) over all pairs of different views; targets are the first of the views."""
     pairs = [loss(v, c) for i, c in enumerate(targets) for j, v in enumerate(views) if i != j]
     return torch.stack(pairs).mean()

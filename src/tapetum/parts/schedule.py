@@ -47,7 +47,6 @@ class Ramp:
         shape = f" {self.shape}" if self.shape != "cosine" else ""
         return f"{self.start!r}->{self.end!r}{until}{shape}"
 
-
     @staticmethod
     def parse(text: "str | float | Ramp") -> "Ramp":
         """`0.996->1`, `0.04->0.07 until 0.1 linear`, or a number. Raises TapetumError on anything else."""

@@ -52,6 +52,6 @@ class Batch(dict[str, Any]):
     def random(
         self, name: str, shape: tuple[int, ...] = (), per: Literal["image", "batch"] = "image"
     ) -> torch.Tensor:
-        """Numbers in [0, 1), the same whenever the same is asked of the same images (per="image": [B, *shape])
-        or of the same step (per="batch": [*shape])."""
+        """Numbers in [0, 1), the same whenever the same is asked of the same images (per="image":
+        [B, *shape]) or of the same step (per="batch": [*shape])."""
         return self.draw.image(name, shape) if per == "image" else self.draw.batch(name, shape)

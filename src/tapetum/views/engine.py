@@ -20,7 +20,9 @@ SLOTS = 22  # random numbers that a step may use for an image
 LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601
 
 
-def draw(tree: Any, pixels: Tensor, size: Tensor, rng: Draw, image_size: int, at: str = "") -> tuple[Any, Any]:
+def draw(
+    tree: Any, pixels: Tensor, size: Tensor, rng: Draw, image_size: int, at: str = ""
+) -> tuple[Any, Any]:
     """Views of canvases.
 
     Args:
@@ -219,5 +221,3 @@ def _(step: Blur, x: Tensor, u: Tensor) -> Tensor:
 @paint.register
 def _(step: Solarise, x: Tensor, u: Tensor) -> Tensor:
     return where(u[:, 0] < step.p, torch.where(x >= step.threshold, 1 - x, x), x)
-
-

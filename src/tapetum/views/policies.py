@@ -10,14 +10,7 @@ def simclr(size: float = 1.0, scale: Range = (0.08, 1.0), blur: float = 0.5) -> 
 
 def byol(blur: float, solarise: float, size: float = 1.0, scale: Range = (0.08, 1.0)) -> View:
     """BYOL's milder colours, with its two views' own blur and solarise probabilities. arXiv:2006.07733"""
-    return (
-        Crop(size, scale)
-        + Flip()
-        + Jitter(0.4, 0.4, 0.2, 0.1)
-        + Gray()
-        + Blur(blur)
-        + Solarise(solarise)
-    )
+    return Crop(size, scale) + Flip() + Jitter(0.4, 0.4, 0.2, 0.1) + Gray() + Blur(blur) + Solarise(solarise)
 
 
 def mae() -> View:

@@ -105,7 +105,7 @@ class Gray(Operation):
 
 @dataclass(frozen=True)
 class Blur(Operation):
-    """Gaussian blur with probability `p`; sigma in pixels of a 224-pixel view, and in proportion elsewhere."""
+    """Gaussian blur with probability `p`; sigma in pixels of a 224-pixel view, else in proportion."""
 
     p: float = 0.5
     sigma: Range = (0.1, 2.0)
@@ -165,7 +165,7 @@ def schema(tree: Any) -> dict[str, Any]:
 def configured(tree: Any, settings: dict[str, Any]) -> Any:
     """The nest with settings replaced: {"crop.scale": (0.2, 1.0)}, or {"flip": 0} for its probability.
 
-    With several branches ({"large": ..., "small": ...}) a branch's name may stand in front: "small.crop.scale".
+    With several branches ({"large": ..., "small": ...}) a branch's name may stand first: "small.crop.scale".
     Raises TapetumError for a setting that no view has.
     """
     if isinstance(tree, dict):

@@ -1,4 +1,4 @@
-"""Learn the labels: cross-entropy with label smoothing, mixup and CutMix. arXiv:1710.09412, arXiv:1905.04899"""
+"""Learn the labels, smoothed and mixed (mixup, CutMix). arXiv:1512.00567, arXiv:1710.09412, arXiv:1905.04899"""
 
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -53,7 +53,9 @@ class Supervised(Method):
 
 
 @precise
-def mixed_cross_entropy(logits: Tensor, label: Tensor, other: Tensor, share: Tensor, smoothing: float) -> Tensor:
+def mixed_cross_entropy(
+    logits: Tensor, label: Tensor, other: Tensor, share: Tensor, smoothing: float
+) -> Tensor:
     """Cross-entropy of logits [B, K] with label [B] at weight share [B] and with `other` at the rest.
 
     Unknown labels (-1) count for nothing; the mean is over what is known, on all processes.
