@@ -162,12 +162,11 @@ def show(results: Sequence[Result], title: str) -> None:
     order = ("pixels", "random weights", "start")
     rows = [row for row in order if any(r.row == row for r in results)]
     rows += [row for row in dict.fromkeys(r.row for r in results) if row not in order]
-    table(
-        [[row, *(cells.get((row, c), "") for c in columns)] for row in rows],
-        ["", *(names[c] for c in columns)],
-        title,
-    )
+    say(title)
+    lines = [[row, *(cells.get((row, c), "") for c in columns)] for row in rows]
+    table(lines, ["", *(names[c] for c in columns)])
     n = "/".join(f"{n:,}" for n in dict.fromkeys(r.n for r in results))
-    say(f"± one standard error ({results[0].error_kind}; {n} images)")
+    kinds = " / ".join(dict.fromkeys(r.error_kind for r in results))
+    say(f"± one standard error: {kinds} ({n} images)")
     for note in dict.fromkeys(note for r in results for note in r.notes):
         say(note)
