@@ -13,6 +13,7 @@ from PIL import Image
 import tapetum
 from tapetum import cli, verbs
 from tapetum.base.errors import TrainingFailed
+from tapetum.train import check as conformance
 
 SMALL = [
     "--epochs",
@@ -286,6 +287,19 @@ def test_a_method_of_ones_own_runs_only_when_typed(work, tmp_path, monkeypatch, 
     assert code == 2 and "is not the method that run began with" in err
     code, out, _ = ask(capsys, "methods", "my_own.py")
     assert code == 0 and "hidden" in out and "exported: encoder" in out
+
+
+def test_the_skeleton_of_a_method_passes_every_check_and_a_mistake_is_named(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(conformance, "same_on_two_processes", lambda names: {})  # tests/conformance has it
+    assert ask(capsys, "new", "mine.py")[0] == 0
+    code, out, _ = ask(capsys, "check", "mine.py")
+    assert code == 0 and out.count("ok  ") == len(conformance.CHECKS) + 1
+    mistake = Path("mine.py").read_text().replace('"loss": loss', '"loss": loss.detach()')
+    Path("mine.py").write_text(mistake)
+    monkeypatch.setattr(conformance, "CHECKS", conformance.CHECKS[:1])
+    code, out, err = ask(capsys, "check", "mine.py")
+    assert code == 2 and "BROKEN" in out and err.startswith("error: mine.py fails 1 of 2 checks; the first: ")
 
 
 @pytest.mark.parametrize(
