@@ -22,7 +22,7 @@ def mlp(
     layers: list[nn.Module] = []
     for a, b in itertools.pairwise(widths[:-1]):
         layers += [nn.Linear(a, b, bias=norm is None), *([norm(b)] if norm else []), act()]
-    layers.append(nn.Linear(*widths[-2:], bias=not last_norm))
+    layers.append(nn.Linear(widths[-2], widths[-1], bias=not last_norm))
     return nn.Sequential(*layers, *([nn.BatchNorm1d(widths[-1], affine=False)] if last_norm else []))
 
 

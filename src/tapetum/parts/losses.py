@@ -9,8 +9,6 @@ from torch.nn import functional as F
 
 from tapetum.base.distributed import gather, rank
 
-NARROW = (torch.float16, torch.bfloat16)  # too coarse for what changes little by little
-
 
 def precise(loss: Callable) -> Callable:
     """Compute a loss outside autocast, in float32 or, where one of the tensors is wider, in float64."""
@@ -19,9 +17,9 @@ def precise(loss: Callable) -> Callable:
     def wide(*args, **kwargs):
         floats = [a for a in args if isinstance(a, Tensor) and a.is_floating_point()]
         dtype = torch.float64 if any(a.dtype == torch.float64 for a in floats) else torch.float32
-        args = [a.to(dtype) if isinstance(a, Tensor) and a.is_floating_point() else a for a in args]
+        widened = [a.to(dtype) if isinstance(a, Tensor) and a.is_floating_point() else a for a in args]
         with torch.autocast(floats[0].device.type, enabled=False):
-            return loss(*args, **kwargs)
+            return loss(*widened, **kwargs)
 
     return wide
 
@@ -63,6 +61,6 @@ def squared_error(prediction: Tensor, target: Tensor) -> Tensor:
 def across(
     loss: Callable[[Tensor, Tensor], Tensor], views: Sequence[Tensor], targets: Sequence[Tensor]
 ) -> Tensor:
-    """The mean of loss(view, target) over all pairs of different views; targets are the first of the views."""
+    """The mean of loss(view, target) over all pairs of different views; targets are of the first views."""
     pairs = [loss(v, c) for i, c in enumerate(targets) for j, v in enumerate(views) if i != j]
     return torch.stack(pairs).mean()

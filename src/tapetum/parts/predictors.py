@@ -32,6 +32,8 @@ class TokenPredictor(nn.Module):
         out: width of what is predicted.
     """
 
+    place: Tensor
+
     def __init__(self, dim: int, grid: int, width: int, depth: int, out: int):
         super().__init__()
         self.enter = nn.Linear(dim, width)

@@ -41,8 +41,8 @@ class EMA(nn.Module):
     @torch.no_grad()
     def follow(self, momentum: float, *modules: nn.Module) -> None:
         """Move to momentum * own + (1 - momentum) * original."""
-        own = list(self.chain.parameters())
-        new = [p for m in modules for p in m.parameters()]
+        own: list[Tensor] = list(self.chain.parameters())
+        new: list[Tensor] = [p for m in modules for p in m.parameters()]
         if len(own) != len(new):
             raise ValueError(f"the average has {len(own)} tensors, its originals have {len(new)}")
         torch._foreach_lerp_(own, new, 1 - momentum)
@@ -50,6 +50,9 @@ class EMA(nn.Module):
 
 class Queue(nn.Module):
     """The last `size` vectors that were pushed, oldest overwritten first."""
+
+    items: Tensor
+    next: Tensor
 
     def __init__(self, size: int, dim: int):
         super().__init__()

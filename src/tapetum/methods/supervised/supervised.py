@@ -1,4 +1,4 @@
-"""Learn the labels, smoothed and mixed (mixup, CutMix). arXiv:1512.00567, arXiv:1710.09412, arXiv:1905.04899"""
+"""Learn labels, smoothed and mixed (mixup, CutMix). arXiv:1512.00567, arXiv:1710.09412, arXiv:1905.04899"""
 
 from torch import Tensor, nn
 from torch.nn import functional as F
