@@ -405,3 +405,8 @@ def test_the_verbs_are_functions_of_the_package():
         tapetum.evaluate()
     with pytest.raises(AttributeError, match="no attribute 'pretran'"):
         _ = tapetum.pretran
+
+
+def test_every_number_becomes_json():
+    value = {"a": np.float32(0.5), "b": np.int64(3), "c": float("nan"), "d": (True, None), "e": Path("x")}
+    assert cli.plain(value) == {"a": 0.5, "b": 3, "c": None, "d": [True, None], "e": "x"}
