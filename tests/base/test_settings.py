@@ -107,7 +107,7 @@ def test_a_guess_goes_by_the_looks(text, value):
 
 
 class Method:
-    def __init__(self, encoder, *, width: int, momentum: Ramp = Ramp(0.9, 1.0), share=0.5, extra=None):  # noqa: B008
+    def __init__(self, encoder, *, width: int, momentum: Ramp = Ramp(0.9, 1.0), share=0.5, extra=None):
         """Args:
         width: of the projector,
             in numbers.
