@@ -161,7 +161,7 @@ def test_mae_of_facebookresearch(tmp_path):
     start = randomised(build("vit_base_patch16_224", 32, patch_size=8, **SMALL))
     decoder = {"decoder_pos_embed": torch.rand(1, 17, 8), "decoder_blocks.0.norm1.weight": torch.rand(8)}
     state = {**start.net.state_dict(), **decoder, "mask_token": torch.zeros(1, 1, 8)}
-    same_features(start, loaded("vit_base_patch16_224", 32, state, tmp_path, patch_size=8))
+    same_features(start, loaded("vit_base_patch16_224.mae", 32, state, tmp_path, patch_size=8))
 
 
 @pytest.mark.parametrize("prefix", ["module.", "backbone.", "module.encoder_q.", "_orig_mod.backbone."])

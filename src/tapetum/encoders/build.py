@@ -10,8 +10,7 @@ from tapetum.base.errors import TapetumError, unknown
 from tapetum.base.torchvision_compat import timm
 from tapetum.encoders import weights as stored
 from tapetum.encoders.encoder import Encoder
-from tapetum.encoders.prepare import RESAMPLE
-from tapetum.encoders.spec import Spec
+from tapetum.encoders.spec import INTERPOLATIONS, Spec
 
 # name: (timm's model, timm's arguments); views a second forwards and backwards, bf16, one thread, 32 pixels
 PRESETS: dict[str, tuple[str, dict[str, Any]]] = {
@@ -78,21 +77,20 @@ def known(name: str) -> tuple[str, dict[str, Any]]:
 
 
 def preprocessing(model: str, weights: str, facts: dict[str, Any] | None, image_size: int) -> dict[str, Any]:
-    """How images were prepared for these weights: as their run says, or timm of its public weights.
+    """How images were prepared for these weights: as their run says, else as timm says for the model's name.
 
-    A file of weights says nothing, so a name with a tag says it (`vit_base_patch16_224.mae`), and otherwise
-    ImageNet's mean and deviation are taken. What a crop keeps holds only at the size that it is meant for.
+    Where weights of one shape were prepared in several ways, timm's tag tells: vit_base_patch16_224.mae.
+    What a crop keeps holds only at the size that it is meant for.
     """
-    cfg = timm.get_pretrained_cfg(model) if weights == "public" or "." in model else None
-    found: dict[str, Any] = {}
-    size = None
-    if cfg is not None and weights != "none":
+    cfg = timm.get_pretrained_cfg(model) if weights != "none" else None
+    size, found = None, {}
+    if cfg is not None:
         size, found = cfg.input_size[-1], {name: getattr(cfg, name) for name in LOOKS if hasattr(cfg, name)}
     if facts is not None:
         size, found = facts["image_size"], {name: facts[name] for name in LOOKS if name in facts}
     if size != image_size:
         found.pop("crop_pct", None)
-    if found.get("interpolation") not in RESAMPLE:
+    if found.get("interpolation") not in INTERPOLATIONS:
         found.pop("interpolation", None)
     return found
 
@@ -201,5 +199,5 @@ def load(what: "str | Any", image_size: int | None = None) -> Encoder:
             "Load it with tapetum.encoders.build(NAME, IMAGE_SIZE, weights=FILE)."
         )
     encoder = again(Spec.from_dict(facts, str(file.with_suffix(".json"))))
-    stored.load_into(encoder, str(what), exact=True)
+    stored.load_into(encoder, what, exact="digest" in facts)  # timm's folders may have a head
     return encoder.eval()

@@ -13,8 +13,6 @@ from tapetum.base.errors import TapetumError
 from tapetum.data.decode import decode, to_rgb
 from tapetum.encoders.spec import Spec
 
-RESAMPLE = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
-
 
 def prepare(pixels: np.ndarray, spec: Spec) -> np.ndarray:
     """uint8 [H, W, 3] -> uint8 [3, S, S] as the encoder's spec says: resized with antialiasing, made square.
@@ -32,7 +30,7 @@ def fits(size: tuple[int, ...], spec: Spec) -> bool:
 
 
 def _square(image: Image.Image, size: int, spec: Spec) -> Image.Image:
-    how = RESAMPLE[spec.interpolation]
+    how = Image.Resampling[spec.interpolation.upper()]
     width, height = image.size
     if spec.fit == "squash":
         return image.resize((size, size), how)

@@ -7,6 +7,7 @@ from tapetum.base.errors import TapetumError, unknown
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet, as nearly every network expects
 FITS = ("crop", "pad", "squash")
+INTERPOLATIONS = ("bilinear", "bicubic")
 
 
 @dataclass(frozen=True)
@@ -39,8 +40,10 @@ class Spec:
     def __post_init__(self):
         if self.fit not in FITS:
             raise unknown("fit", self.fit, FITS)
-        object.__setattr__(self, "mean", tuple(self.mean))
-        object.__setattr__(self, "std", tuple(self.std))
+        if self.interpolation not in INTERPOLATIONS:
+            raise unknown("interpolation", self.interpolation, INTERPOLATIONS)
+        object.__setattr__(self, "mean", tuple(map(float, self.mean)))
+        object.__setattr__(self, "std", tuple(map(float, self.std)))
 
     def as_dict(self) -> dict[str, Any]:
         """As JSON has it."""
@@ -52,10 +55,14 @@ class Spec:
         return {name: value for name, value in self.as_dict().items() if name in names}
 
     @classmethod
-    def from_dict(cls, facts: dict[str, Any], where: str) -> "Spec":
-        """Raises TapetumError naming the file when a fact is missing or unknown to this version."""
-        own = {f.name for f in fields(cls)}
+    def from_dict(cls, facts: Any, where: str) -> "Spec":
+        """Raises TapetumError naming the file when a fact is missing or is nothing of the kind."""
+        own = {f.name: type(f.default) for f in fields(cls) if f.name not in ("mean", "std", "crop_pct")}
+        own |= {"name": str, "model": str, "args": dict}
         try:
-            return cls(**{name: value for name, value in facts.items() if name in own})
-        except TypeError as error:
+            for name, kind in own.items():
+                if name in facts and not isinstance(facts[name], kind):
+                    raise TypeError(f"its {name} is {facts[name]!r}")
+            return cls(**{f.name: facts[f.name] for f in fields(cls) if f.name in facts})
+        except (TypeError, ValueError) as error:
             raise TapetumError(f"{where} does not describe an encoder: {error}.") from error

@@ -16,6 +16,7 @@ from tapetum.base.console import say
 from tapetum.base.errors import TapetumError
 from tapetum.base.files import read_json
 from tapetum.encoders.layouts import State, translated
+from tapetum.encoders.spec import INTERPOLATIONS, Spec
 
 if TYPE_CHECKING:
     from tapetum.encoders.encoder import Encoder
@@ -62,7 +63,9 @@ def find(what: str | Path) -> tuple[Path, dict[str, Any] | None]:
         raise TapetumError(f"there is no encoder {what}: give a run, a file, or timm:NAME.")
     folder = path if path.is_dir() else path.parent
     if (folder / "encoder.json").exists() and path.name in (folder.name, "encoder.safetensors", ""):
-        return folder / "encoder.safetensors", read_json(folder / "encoder.json")
+        facts = read_json(folder / "encoder.json")
+        spec = Spec.from_dict(facts, str(folder / "encoder.json"))
+        return folder / "encoder.safetensors", facts | spec.as_dict()
     if path.is_file():
         return path, None
     if (folder / "config.json").exists():
@@ -90,16 +93,17 @@ def _from_timm(file: Path) -> dict[str, Any]:
     facts = read_json(file)
     try:
         cfg, model = facts["pretrained_cfg"], facts["architecture"]
-        known = {name: cfg[name] for name in ("mean", "std", "interpolation", "crop_pct") if name in cfg}
-        size = cfg["input_size"][-1]
-        return {
+        looks = {name: cfg[name] for name in ("mean", "std", "crop_pct") if name in cfg}
+        if cfg.get("interpolation") in INTERPOLATIONS:
+            looks["interpolation"] = cfg["interpolation"]
+        return looks | {
             "name": model,
             "model": model,
-            "args": facts.get("model_args", {}),
-            "image_size": size,
-            **known,
+            "args": {name: v for name, v in facts.get("model_args", {}).items() if name != "num_classes"},
+            "image_size": cfg["input_size"][-1],
+            "fit": {"border": "pad", "squash": "squash"}.get(cfg.get("crop_mode"), "crop"),
         }
-    except (KeyError, TypeError, IndexError) as error:
+    except (KeyError, TypeError, IndexError, AttributeError) as error:
         raise TapetumError(f"{file} does not describe a timm model: {error}.") from error
 
 
@@ -158,7 +162,7 @@ def load_into(encoder: "Encoder", what: str | Path, exact: bool = False) -> None
     if not exact and not own.keys() & state.keys() and _shapes(state) == _shapes(own):
         say(f"{what}: no name is {encoder.name}'s, but the shapes are, one by one; loaded in that order.")
         state = dict(zip(own, state.values()))
-    missing, strange = [n for n in own if n not in state], [n for n in state if n not in own]
+    missing, strange = [n for n in own if n not in state], sorted(state.keys() - own.keys())
     wrong = [n for n in own if n in state and own[n].shape != state[n].shape]
     if wrong:
         pairs = ", ".join(f"{n} is {list(state[n].shape)} for {list(own[n].shape)}" for n in wrong[:3])
