@@ -1,4 +1,4 @@
-"""One pass gives all that an encoder promises, for every family of backbones; the rest is refused in words."""
+"""One pass gives all that an encoder promises, for every family of backbones; the rest is refused."""
 
 import pytest
 import torch
