@@ -8,6 +8,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from safetensors import SafetensorError
+
 from tapetum.base.errors import TapetumError
 
 
@@ -34,8 +36,8 @@ def replacing(path: str | Path):
         sync(temporary)
         temporary.replace(path)
         sync(path.parent)
-    except OSError as error:
-        raise TapetumError(f"cannot write {path}: {error.strerror or error}.") from error
+    except (OSError, SafetensorError) as error:
+        raise TapetumError(f"cannot write {path}: {getattr(error, 'strerror', None) or error}.") from error
     finally:
         if temporary:
             temporary.unlink(missing_ok=True)

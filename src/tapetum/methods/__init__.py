@@ -44,8 +44,11 @@ def catalogue() -> dict[str, Entry]:
 
 
 def described(file: Path) -> Entry:
-    """What a method's file says of itself in its first line."""
-    text = (ast.get_docstring(ast.parse(file.read_text())) or "").splitlines()
+    """What a method's file says of itself in its first line. Raises TapetumError where it is no Python."""
+    try:
+        text = (ast.get_docstring(ast.parse(file.read_text())) or "").splitlines()
+    except (OSError, SyntaxError, ValueError) as error:
+        raise TapetumError(f"{file} is not readable Python: {error}.") from error
     first = text[0] if text else ""
     line, _, source = first.partition(" arXiv:")
     return Entry(file.stem, file.parent.name, file, line, f"arXiv:{source}" if source else "")

@@ -16,7 +16,7 @@ MACHINE = (  # what may change when a run goes on
     *("checkpoint_steps", "keep_checkpoints", "resume", "out"),
 )
 BOUND = ("data", "budget", "plan")  # checked by fingerprint, or only of use before a run
-FACTS = ("fingerprint",)  # what the run found out, rather than was told
+FACTS = ("fingerprint", "method_sha256")  # what the run found out, rather than was told
 
 
 def write(path: Path, flat: dict[str, Any]) -> None:

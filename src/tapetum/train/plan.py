@@ -22,7 +22,9 @@ def seconds(text: str) -> float:
     parts = re.findall(r"(\d+(?:\.\d+)?)([smhd])", str(text))
     if not parts or "".join(n + u for n, u in parts) != str(text).strip():
         raise TapetumError(f"budget is {text!r}; write a time such as 8h, 90m or 1d12h.")
-    return sum(float(n) * UNITS[u] for n, u in parts)
+    if not (total := sum(float(n) * UNITS[u] for n, u in parts)):
+        raise TapetumError(f"budget is {text!r}, which is no time at all.")
+    return total
 
 
 def fitted(given: dict[str, Any], groups: dict[str, dict]) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -98,7 +100,11 @@ def trial(job: setup.Job, steps: int = 4) -> tuple[float, float]:
         memory = float(torch.cuda.max_memory_allocated())
     else:
         state = sum(t.numel() * t.element_size() for t in method.state_dict().values())
-        memory = 4.0 * state + activation_bytes(job) * job.feed.micro_batch + len(job.canvas) * 3 * job.canvas.side**2 * job.canvas.in_memory
+        memory = (
+            4.0 * state
+            + activation_bytes(job) * job.feed.micro_batch
+            + len(job.canvas) * 3 * job.canvas.side**2 * job.canvas.in_memory
+        )
     return min(times[1:]), memory
 
 

@@ -33,7 +33,11 @@ DEFAULTS = {  # what needs no look at the data; the rest is chosen in defaults.p
     "log_every": 10,
     "keep_checkpoints": 2,
 }
-CLOCK = ("time", "rate", "waited")  # fields of metrics.jsonl that tell the time; all others repeat bit for bit
+CLOCK = (
+    "time",
+    "rate",
+    "waited",
+)  # fields of metrics.jsonl that tell the time; all others repeat bit for bit
 
 
 class Run:
@@ -216,10 +220,17 @@ class Run:
             self.note_skipped()
         rows = read_lines(self.metrics) if self.main else []
         last = {k: v for row in rows[-5:] for k, v in row.items() if k not in CLOCK}
-        return {"run": str(self.folder), "steps": self.job.steps, "seconds": time.monotonic() - self.began, **last}
+        return {
+            "run": str(self.folder),
+            "steps": self.job.steps,
+            "seconds": time.monotonic() - self.began,
+            **last,
+        }
 
 
-def pretrain(data: Any = None, *, given: dict[str, Any], groups: dict[str, dict], plan: bool = False) -> dict[str, Any]:
+def pretrain(
+    data: Any = None, *, given: dict[str, Any], groups: dict[str, dict], plan: bool = False
+) -> dict[str, Any]:
     """The body of the verb `pretrain`; see tapetum.verbs.pretrain for the settings.
 
     given: every setting by name, None where it is left open; groups: the settings `method.*` and so on.
@@ -257,7 +268,9 @@ def body(given: dict[str, Any], groups: dict[str, dict], folder: Path, resume: b
     with launch.group():
         quiet = distributed.rank() > 0
         job = setup.prepare(given, groups, quiet)
-        run = Run(folder, job, {**given, "plugin": given["method"] if given["method"].endswith(".py") else None})
+        run = Run(
+            folder, job, {**given, "plugin": given["method"] if given["method"].endswith(".py") else None}
+        )
         if resume:
             _check_same(folder, job)
             start = run.resume()
@@ -303,11 +316,13 @@ def _where(resume: str | None, out: Path | None, plan: bool) -> tuple[bool, Path
 
 
 def _continued(folder: Path, given: dict[str, Any], groups: dict[str, dict]) -> tuple[dict[str, Any], dict]:
-    """The run's own settings, with machine settings as given now; learning settings that differ are refused."""
+    """The run's own settings, with machine settings as now; learning settings that differ are refused."""
     saved = config.read(folder / "config.yaml")
     own, own_groups = config.split(saved)
+    if lacking := {"data", "fingerprint", "method", "steps"} - saved.keys():
+        raise TapetumError(f"{folder}/config.yaml does not describe a run: it has no {min(lacking)}.")
     if str(own["method"]).endswith(".py"):
-        own["method"] = _typed_again(given["method"], folder)
+        own["method"] = _typed_again(given["method"], folder, saved.get("method_sha256"))
         given = {**given, "method": None}
     learning = {name: setup.plain(value) for name, value in given.items() if name not in config.BOUND}
     config.refuse_changes(saved, learning)
@@ -324,13 +339,15 @@ def _continued(folder: Path, given: dict[str, Any], groups: dict[str, dict]) -> 
     return kept, own_groups
 
 
-def _typed_again(method: str | None, folder: Path) -> str:
+def _typed_again(method: str | None, folder: Path, sha256: str | None) -> str:
     """The run's copy of a method's file: code runs only where a person has typed its name, also on resume."""
     copy = folder / "method.py"
     if method is None:
         raise TapetumError(f"{folder} began with a method of somebody's own; to run it, add --method {copy}.")
     if not Path(method).is_file() or Path(method).read_bytes() != copy.read_bytes():
         raise TapetumError(f"{method} is not the method that {folder} began with; that one is {copy}.")
+    if checkpoint.digest(copy) != sha256:
+        raise TapetumError(f"{copy} is not what it was when {folder} began; start a new run with it.")
     return str(copy)
 
 

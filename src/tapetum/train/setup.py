@@ -17,6 +17,7 @@ from tapetum.methods import find
 from tapetum.methods.method import Method
 from tapetum.parts.schedule import Ramp
 from tapetum.train import defaults, launch, optimizer, sync_norm
+from tapetum.train.checkpoint import digest
 from tapetum.train.feed import Feed
 from tapetum.train.optimizer import OptimizerSettings
 from tapetum.views import specs
@@ -26,7 +27,9 @@ from tapetum.views import specs
 class Job:
     """A run, ready to start."""
 
-    config: dict[str, Any]  # every resolved setting, flat: {"method": "simclr", "method.temperature": 0.1, ...}
+    config: dict[
+        str, Any
+    ]  # every resolved setting, flat: {"method": "simclr", "method.temperature": 0.1, ...}
     choices: dict[str, defaults.Choice]
     source: Source
     canvas: Canvas
@@ -73,7 +76,10 @@ def prepare(given: dict[str, Any], groups: dict[str, dict], quiet: bool = False)
 
     torch.manual_seed(value["seed"])
     encoder = encoders.build(
-        value["encoder"], value["image_size"], weights=value["weights"], **groups.get("encoder", {})
+        value["encoder"],
+        value["image_size"],
+        weights=value["weights"],
+        **{name: settings.guess(given) for name, given in groups.get("encoder", {}).items()},
     )
     method = build_method(kind, encoder, source, value["image_size"], groups.get("method", {}))
     method.views = specs.configured(method.views, groups.get("views", {}))
@@ -126,7 +132,9 @@ def prepare(given: dict[str, Any], groups: dict[str, dict], quiet: bool = False)
     return job
 
 
-def build_method(kind: type[Method], encoder: encoders.Encoder, source: Source, size: int, given: dict) -> Method:
+def build_method(
+    kind: type[Method], encoder: encoders.Encoder, source: Source, size: int, given: dict
+) -> Method:
     """The method on its encoder, its settings checked, facts of the data filled in.
 
     Raises TapetumError where the encoder cannot give what the method needs, or the data lack labels.
@@ -161,34 +169,39 @@ def _check_numbers(value: dict[str, Any], world: int) -> None:
             raise TapetumError(f"{name} is {value[name]}; it must be at least 1.")
     if value["batch_size"] % world:
         raise TapetumError(
-            f"batch_size {value['batch_size']} is for all {world} processes together and must be a multiple of that."
+            f"batch_size {value['batch_size']} is for all {world} processes together and must be a "
+            "multiple of that."
         )
     share = value["batch_size"] // world
     micro = value["micro_batch"]
     if isinstance(micro, int) and (micro < 1 or share % min(micro, share)):
-        raise TapetumError(f"micro_batch is {micro}; it must divide the {share} images that a process takes a step.")
+        raise TapetumError(
+            f"micro_batch is {micro}; it must divide the {share} images that a process takes a step."
+        )
 
 
 def resolved(job: Job, value: dict[str, Any], kind: type[Method]) -> dict[str, Any]:
     """Every setting that the run uses, as plain values."""
-    config = {name: value[name] for name in value if name not in ("out", "resume", "plan", "budget", "logger")}
+    config = {
+        name: value[name] for name in value if name not in ("out", "resume", "plan", "budget", "logger")
+    }
     config["data"] = str(value["data"]) if isinstance(value["data"], str | Path) else job.source.name
     config["epochs"] = -(-job.steps // job.feed.steps_per_epoch)
     config["steps"] = job.steps
     config["fingerprint"] = job.source.fingerprint()
-    used = inspect.signature(kind).parameters
-    for name, parameter in used.items():
+    if value["method"].endswith(".py"):
+        config["method_sha256"] = digest(Path(value["method"]))
+    given = settings.check(f"setting of {kind.__name__}", job.groups.get("method", {}), kind)
+    for name, parameter in inspect.signature(kind).parameters.items():
         if parameter.kind is parameter.KEYWORD_ONLY:
             fact = {"classes": len(job.source.classes or []), "images": len(job.source)}.get(name)
-            given = job.groups.get("method", {}).get(name)
-            config[f"method.{name}"] = plain(
-                given if given is not None else fact if parameter.default is parameter.empty else parameter.default
-            )
-    for name, default in asdict(job.settings).items():
+            default = fact if parameter.default is parameter.empty else parameter.default
+            config[f"method.{name}"] = plain(given.get(name, default))
+    for name in asdict(job.settings):
         config[f"optimizer.{name}"] = plain(getattr(job.settings, name) if name != "lr" else job.peak)
     for group in ("views", "encoder"):
         for name, setting in job.groups.get(group, {}).items():
-            config[f"{group}.{name}"] = plain(setting)
+            config[f"{group}.{name}"] = plain(settings.guess(setting))
     return config
 
 
