@@ -33,12 +33,12 @@ def export(encoder: Encoder, out: Path, format: str) -> dict[str, Any]:
     Args:
         encoder: what is written, in evaluation mode and float32.
         out: a folder (timm, safetensors) or a file (onnx) that does not exist.
-        format: "timm" for `timm.create_model("local-dir:OUT", pretrained=True)`; "onnx" for one file that takes
-            pixels [N, C, S, S] in [0, 1] and normalises for itself; "safetensors" for `tapetum.load`.
+        format: "timm" for `timm.create_model("local-dir:OUT", pretrained=True)`; "onnx" for one file that
+            takes pixels [N, C, S, S] in [0, 1] and normalises for itself; "safetensors" for `tapetum.load`.
 
-    Returns what was written and the largest difference between the features. Raises TapetumError when the format
-    cannot express the encoder, when features differ by more than TOLERANCE, and when `out` exists; nothing is
-    then left at `out`.
+    Returns what was written and the largest difference between the features. Raises TapetumError when the
+    format cannot express the encoder, when features differ by more than TOLERANCE, and when `out` exists;
+    nothing is then left at `out`.
     """
     if format not in FORMATS:
         raise unknown("format", format, FORMATS)
@@ -49,8 +49,8 @@ def export(encoder: Encoder, out: Path, format: str) -> dict[str, Any]:
     difference = FORMATS[format](encoder, out)
     checked = "" if difference is None else f"; read back, its features differ by at most {difference:.1e}"
     say(f"wrote {out} ({format}){checked}")
-    size = encoder.image_size
-    return {"out": str(out), "format": format, "dim": encoder.dim, "image_size": size, "difference": difference}
+    facts = {"out": str(out), "format": format, "dim": encoder.dim, "image_size": encoder.image_size}
+    return facts | {"difference": difference}
 
 
 @torch.no_grad()
@@ -59,7 +59,7 @@ def _timm(encoder: Encoder, out: Path) -> float:
     if spec.stem or not spec.model:
         why = f"its stem {spec.stem}" if spec.stem else "a module of your own"
         raise TapetumError(
-            f"timm cannot express {spec.name} with {why}; export it with --format safetensors or --format onnx."
+            f"timm cannot express {spec.name} with {why}; export it with --format safetensors or onnx."
         )
     with _folder(out) as folder:
         save_file(_tensors(encoder), folder / "model.safetensors", {"format": "pt"})
@@ -165,10 +165,10 @@ def _images(spec: Spec, count: int) -> Tensor:
 def _compare(theirs: Tensor, ours: Tensor, reader: str) -> float:
     """The largest difference; TapetumError where it is too large, not a number, or the shapes differ."""
     if theirs.shape != ours.shape:
-        raise TapetumError(f"{reader} gives features {list(theirs.shape)} where tapetum gives {list(ours.shape)}.")
+        raise TapetumError(f"{reader} gives features {list(theirs.shape)}, tapetum {list(ours.shape)}.")
     difference = float((theirs - ours).abs().max())
     if not difference <= TOLERANCE * max(1.0, float(ours.abs().max())):
-        raise TapetumError(f"{reader} gives other features: they differ by {difference:.2g}; nothing was written.")
+        raise TapetumError(f"{reader} gives other features, off by {difference:.2g}; nothing was written.")
     return difference
 
 
