@@ -103,8 +103,13 @@ def test_another_shape_with_the_same_weights_is_another_subject(encoder):
     spec = replace(encoder.spec, model="resnet18", args={"strides": 1})
     encoder.spec = spec
     first = subject(encoder)
-    encoder.spec = replace(spec, args={"strides": 2})
-    assert subject(encoder) != first
+    for other in (
+        replace(spec, args={"strides": 2}),
+        replace(spec, stem="nopool"),
+        replace(spec, model="resnet34"),
+    ):
+        encoder.spec = other
+        assert subject(encoder) != first
     encoder.spec = replace(spec, began_from="public", name="another name")
     assert subject(encoder) == first, "where weights came from does not change features"
 
