@@ -200,7 +200,7 @@ BAD: list[tuple[str, Damage, str, str]] = [
         "column of labels",
     ),
     ("no such label file", nothing, f"{NEW} --labels x.csv", "there is no file x.csv."),
-    ("labels of a kind unknown", nothing, f"{NEW} --labels foldres", "foldres"),
+    ("labels of a kind unknown", nothing, f"{NEW} --labels foldres", "did you mean 'folders'?"),
     ("no folders to name classes", nothing, f"{new('flat')} --labels folders", "flat has no folders"),
     ("no labels to learn from", nothing, "pretrain flat --out new --method supervised", "learns from labels"),
     ("no labels to measure with", nothing, "evaluate run --train-data flat", "have no labels"),

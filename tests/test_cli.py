@@ -1,5 +1,6 @@
 """The command line: what it takes, what it refuses in one sentence, and what it prints for programs."""
 
+import hashlib
 import json
 import subprocess
 import sys
@@ -91,7 +92,7 @@ REFUSED = [
     (f"{PRETRAIN} --optimiser.lr 1", "unknown flag '--optimiser.lr'; did you mean '--optimizer.lr'?"),
     ("evaluate run --train-data photos --method.dim 3", "unknown flag '--method.dim'"),
     (f"{PRETRAIN} flat", "does not know what to do with 'flat'"),
-    (f"{PRETRAIN} --epochs", "--epochs: expected one argument"),
+    (f"{PRETRAIN} --epochs", "--epochs needs a value; one that begins with - is written --epochs=-VALUE"),
     (f"{PRETRAIN} --method.dim", "--method.dim needs a value"),
     (f"{PRETRAIN} --method.dim --plan", "--method.dim needs a value"),
     (f"{PRETRAIN} --epochs ten", "epochs is 'ten'; it must be a whole number of at least 1."),
@@ -279,12 +280,17 @@ def test_a_method_of_ones_own_runs_only_when_typed(work, tmp_path, monkeypatch, 
     start = ["pretrain", work / "photos", "--out", "run", *SMALL, *TINY]
     assert ask(capsys, *start, "--method", "my_own.py")[0] == 0
     assert Path("run/method.py").read_bytes() == Path("my_own.py").read_bytes()
+    saved = yaml.safe_load(Path("run/config.yaml").read_text())
+    assert saved["method_sha256"] == hashlib.sha256(Path("my_own.py").read_bytes()).hexdigest()
     code, _, err = ask(capsys, "pretrain", "--resume", "run")
     assert code == 2 and "add --method run/method.py" in err
     assert ask(capsys, "pretrain", "--resume", "run", "--method", "run/method.py")[0] == 0
     Path("my_own.py").write_text(Path("my_own.py").read_text() + "\n# changed\n")
     code, _, err = ask(capsys, *start, "--resume", "auto", "--method", "my_own.py")
     assert code == 2 and "is not the method that run began with" in err
+    Path("run/method.py").write_text(Path("my_own.py").read_text())
+    code, _, err = ask(capsys, "pretrain", "--resume", "run", "--method", "run/method.py")
+    assert code == 2 and "run/method.py is not what it was when run began" in err
     code, out, _ = ask(capsys, "methods", "my_own.py")
     assert code == 0 and "hidden" in out and "exported: encoder" in out
 
@@ -367,7 +373,7 @@ def test_what_goes_wrong_within_has_an_exit_code(monkeypatch, capsys, error, cod
 def test_help_says_what_there_is(capsys):
     code, out, _ = ask(capsys, "--help")
     assert code == 0 and all(f"\n  {name} " in out for name in verbs.VERBS) and "examples:" in out
-    assert ask(capsys)[1] == out
+    assert ask(capsys)[1] == ask(capsys, "help", "pretrain")[1] == out
     for name, verb in verbs.VERBS.items():
         code, out, _ = ask(capsys, name, "--help")
         assert code == 0 and "--json" in out
@@ -376,10 +382,21 @@ def test_help_says_what_there_is(capsys):
         assert all(text.split()[0] in out for text in meanings.values())
 
 
+def test_flags_have_one_form_and_take_another(work, capsys):
+    for typed in (["--batch-size", "x"], ["--batch_size", "x"], ["--batch_size=x"]):
+        code, _, err = ask(capsys, "pretrain", "photos", "--out", "new", *typed)
+        assert code == 2 and err.startswith("error: batch_size is 'x'; it must be a whole number")
+    _, out, _ = ask(capsys, "pretrain", "--help")
+    assert "--batch-size N" in out and "batch_size" not in out
+    assert "`tapetum methods NAME`" in " ".join(out.split()) and "--method.temperature 0.2" in out
+    _, out, _ = ask(capsys, "methods", "Sim-CLR")  # however it is spelt
+    assert all(f"\n--{group}." in out for group in ("views", "optimizer")) and "--method." in out
+
+
 def test_help_and_version_import_no_torch():
     program = (
         "import sys; from tapetum import cli\n"
-        "for typed in (['--version'], ['--help'], ['pretrain', '--help'], ['methods']): cli.main(typed)\n"
+        "for typed in (['--version'], ['--help'], ['methods'], *([v, '--help'] for v in cli.VERBS)): cli.main(typed)\n"
         "heavy = {'torch', 'numpy', 'timm', 'yaml', 'PIL'} & set(sys.modules)\n"
         "assert not heavy, heavy"
     )

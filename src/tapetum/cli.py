@@ -5,6 +5,7 @@ import contextlib
 import inspect
 import json
 import os
+import re
 import sys
 import traceback
 from collections.abc import Callable, Iterator
@@ -33,6 +34,8 @@ class Parser(argparse.ArgumentParser):
     """argparse, but what is wrong becomes a TapetumError."""
 
     def error(self, message: str) -> NoReturn:
+        lacking = r"^argument (\S+): expected one argument$"
+        message = re.sub(lacking, r"\1 needs a value; one that begins with - is written \1=-VALUE", message)
         raise TapetumError(f"{message}; see `{self.prog} --help`.")
 
 
@@ -155,7 +158,7 @@ def grouped(arguments: list[str], verb: Callable) -> tuple[dict[str, dict[str, s
         name, equals, value = token.partition("=")
         group, dot, setting = name.removeprefix("--").partition(".")
         if not (name.startswith("--") and dot):
-            others.append(token)
+            others.append(name.replace("_", "-") + equals + value if name.startswith("--") else token)
             continue
         if group not in groups_of(verb):
             raise unknown("flag", name, flags(verb, setting))
@@ -193,9 +196,9 @@ def main(arguments: list[str] | None = None) -> int:
     arguments = sys.argv[1:] if arguments is None else arguments
     console.json_mode = "--json" in arguments
     try:
-        if arguments == ["--version"]:
+        if arguments[:1] == ["--version"]:
             print(f"tapetum {__version__}")
-        elif not arguments or arguments in (["--help"], ["-h"]):
+        elif not arguments or arguments[0] in ("--help", "-h", "help"):
             print(overview())
         else:
             with answering() as answer:

@@ -4,6 +4,9 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import pytest
+from hypothesis import given
+from hypothesis import settings as effort
+from hypothesis import strategies as any_
 
 from tapetum.base import settings
 from tapetum.base.errors import TapetumError
@@ -104,6 +107,45 @@ def test_what_a_type_refuses(wanted, value, sentence):
 def test_a_guess_goes_by_the_looks(text, value):
     found = settings.guess(text)
     assert found == value and type(found) is type(value)
+
+
+NUMBERS = any_.floats(allow_nan=False, allow_infinity=False)
+TYPES = [bool, int, float, str, Pair, tuple[int, ...], list[str], float | None, Count, Whole, Ramp]
+TYPES += [Literal["bf16", "fp32"], Count | Literal["auto"] | None, dict[str, Any]]
+
+
+@effort(max_examples=60, deadline=None)
+@given(any_.integers(), NUMBERS, any_.lists(NUMBERS, min_size=1), any_.booleans())
+def test_what_is_written_is_read(whole, number, numbers, flag):
+    assert settings.parse("x", str(whole), int) == settings.guess(str(whole)) == whole
+    assert settings.parse("x", repr(number), float) == settings.guess(repr(number)) == number
+    typed = ",".join(map(repr, numbers))
+    assert settings.parse("x", typed, tuple[float, ...]) == tuple(numbers)
+    assert settings.parse("x", f"[{typed}]", tuple[float, ...]) == tuple(numbers)
+    assert settings.parse("x", str(flag), bool) is flag
+
+
+@effort(max_examples=60, deadline=None)
+@given(NUMBERS, NUMBERS)
+def test_a_schedule_is_written_as_it_is_read(start, end):
+    ramp = Ramp(start, end)
+    assert settings.parse("x", str(ramp), Ramp) == ramp
+
+
+@effort(max_examples=100, deadline=None)
+@given(
+    any_.text(max_size=12)
+    | any_.none()
+    | any_.booleans()
+    | any_.floats()
+    | any_.lists(any_.text(), max_size=3)
+)
+def test_whatever_is_given_is_taken_or_refused_in_one_sentence(value):
+    for wanted in TYPES:
+        try:
+            settings.parse("x", value, wanted)
+        except TapetumError as error:
+            assert str(error).startswith("x") and "\n" not in str(error)
 
 
 class Method:

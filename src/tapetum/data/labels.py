@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from tapetum.base.errors import TapetumError
+from tapetum.base.errors import TapetumError, unknown
 from tapetum.data.lists import LABEL, PATH, cells, column, path_column, read_table
 from tapetum.data.source import Source
 from tapetum.data.structure import forced_classes, likely_classes, split_name, splits
@@ -20,6 +20,8 @@ def apply(source: Source, labels: Any) -> Source:
     if labels == "none":
         return source.without_labels()
     if labels not in ("auto", "folders"):
+        if not Path(labels).suffix and not Path(labels).exists():
+            raise unknown("labels", str(labels), ("auto", "folders", "none", "FILE"))
         return join(source, Path(labels))
     if labels == "auto" and source.labels is not None:
         return source
