@@ -104,7 +104,9 @@ def test_the_bootstrap_of_an_accuracy_is_binomial():
 @pytest.mark.parametrize(("n", "d", "classes"), [(300, 20, 5), (40, 70, 3)])
 def test_logistic_regression_equals_scikit_learn(n, d, classes):
     g = torch.Generator().manual_seed(0)
-    x = torch.randn(n, d, generator=g, dtype=torch.float64) @ torch.randn(d, d, generator=g, dtype=torch.float64)
+    x = torch.randn(n, d, generator=g, dtype=torch.float64) @ torch.randn(
+        d, d, generator=g, dtype=torch.float64
+    )
     y = (x[:, :classes] + 3 * torch.randn(n, classes, generator=g, dtype=torch.float64)).argmax(1)
     penalties = [10.0, 0.1, 1e-3]
     for penalty, (weight, bias) in zip(penalties, list(logistic_path(x, y, classes, penalties))):
