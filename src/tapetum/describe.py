@@ -22,13 +22,13 @@ def all_methods() -> list[dict[str, Any]]:
 
 def one_method(name: str) -> dict[str, Any]:
     """One method: its source, its settings and those of views and optimiser, its views, what is exported."""
-    from tapetum.train import check, setup
+    from tapetum.train import sandbox, setup
     from tapetum.train.optimizer import OptimizerSettings
 
     kind = find(name)
     own = name.endswith(".py")
     entry = described(Path(name)) if own else {plain(n): e for n, e in catalogue().items()}[plain(name)]
-    method = setup.build_method(kind, check.small_encoder(kind.needs), check.source(), 32, {})
+    method = setup.build_method(kind, sandbox.small_encoder(kind.needs), sandbox.source(), 32, {})
     product = method.product()
     found: dict[str, Any] = {
         "name": entry.name,

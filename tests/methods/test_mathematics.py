@@ -7,13 +7,13 @@ import torch
 from torch.nn import functional as F
 
 from tapetum.methods import find
-from tapetum.train import check
+from tapetum.train import sandbox
 
 
 def prepared(name, **settings):
     """A small method in float64 and a batch for it."""
-    method = check.build(find(name), **settings).double().train()
-    return method, check.one_batch(method)
+    method = sandbox.build(find(name), **settings).double().train()
+    return method, sandbox.one_batch(method)
 
 
 def test_simclr():
@@ -29,7 +29,7 @@ def test_simclr():
 
 def test_byol():
     method, batch = prepared("byol")
-    check.train(method, 1)  # so that teacher and student differ
+    sandbox.train(method, 1)  # so that teacher and student differ
     loss = method.loss(batch, 0.0)["loss"]
     total = 0.0
     for a, b in ((0, 1), (1, 0)):
@@ -86,13 +86,13 @@ def test_dinos_prototypes_stand_still_at_first():
     method, _ = prepared("dino", frozen=0.3)
     weight = method.projector[1].weight
     before = weight.detach().clone()
-    check.train(method, 3)
+    sandbox.train(method, 3)
     ((_, rate),) = method.rates
     assert [rate(t) for t in (0.0, 0.29, 0.3, 1.0)] == [0, 0, 1, 1]
     assert not torch.equal(weight, before)  # t passed 0.3 in the second step
     method, _ = prepared("dino", frozen=1.0)
     before = method.projector[1].weight.detach().clone()
-    check.train(method, 3)
+    sandbox.train(method, 3)
     assert torch.equal(method.projector[1].weight, before)
 
 
@@ -142,7 +142,7 @@ def test_supervised_is_smoothed_cross_entropy_over_known_labels():
     known = [i for i in range(len(batch)) if batch["label"][i] >= 0]
     total, right = 0.0, 0
     for i in known:
-        target = torch.full((check.CLASSES,), 0.1 / check.CLASSES)
+        target = torch.full((sandbox.CLASSES,), 0.1 / sandbox.CLASSES)
         target[batch["label"][i]] += 0.9
         total -= float((target * logp[i]).sum()) / len(known)
         right += int(logp[i].argmax() == batch["label"][i])

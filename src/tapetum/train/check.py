@@ -1,11 +1,9 @@
 """The conformance suite: what every method must do, whoever wrote it. `tapetum check` runs it on one file."""
 
-import inspect
 import math
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -14,124 +12,15 @@ from torch import nn
 
 from tapetum import encoders
 from tapetum.base import distributed
-from tapetum.data import open_data
-from tapetum.data.canvas import Canvas
 from tapetum.methods.method import Method
 from tapetum.parts.state import EMA
-from tapetum.train import launch, online, optimizer, setup, sync_norm
-from tapetum.train.feed import Feed
-from tapetum.train.loop import fit
-from tapetum.train.optimizer import OptimizerSettings
-from tapetum.views import Batch
+from tapetum.train import launch, online, sync_norm
+from tapetum.train.sandbox import build, changed, easy_images, mismatched, one_batch, state, statistics, train
 from tapetum.views.specs import leaves
-
-SMALL = {"hidden": 32, "dim": 16, "width": 32, "depth": 1, "prototypes": 24, "queue": 64, "small_crops": 2}
-CLASSES, BATCH = 4, 16
 
 
 class Broken(AssertionError):
     """A method does not do what every method must; the sentence says what."""
-
-
-# ---- a small world to try a method in ----
-
-
-def easy_images(count: int = 64) -> tuple[np.ndarray, np.ndarray]:
-    """Images [N, 32, 32, 3] uint8 whose class is their colour and stripe, and their labels [N]."""
-    rng = np.random.default_rng(0)
-    labels = np.arange(count) % CLASSES
-    colour = np.array([[220, 60, 60], [60, 200, 80], [70, 80, 220], [210, 200, 60]])[labels]
-    ramp = np.linspace(0, 1, 32)
-    stripes = 0.5 + 0.5 * np.sin(
-        2 * np.pi * (2 + labels[:, None, None]) * ramp[None, :, None] + rng.uniform(0, 6, (count, 1, 1))
-    )
-    images = colour[:, None, None] * (0.3 + 0.7 * (stripes + 0 * ramp)[..., None]) + rng.normal(
-        0, 12, (count, 32, 32, 3)
-    )
-    return images.clip(0, 255).astype(np.uint8), labels
-
-
-def small_encoder(needs: str, seed: int = 0) -> encoders.Encoder:
-    """A small ViT where tokens are needed, else a small ResNet."""
-    torch.manual_seed(seed)
-    if needs == "tokens":
-        return encoders.build("vit_tiny_patch16_224", 32, patch_size=8, embed_dim=32, depth=2, num_heads=2)
-    return encoders.build("resnet10_w32", 32, channels=(8, 16, 32, 64))
-
-
-def build(kind: type[Method], seed: int = 0, **settings: Any) -> Method:
-    """A small instance of a method: wide settings that are whole numbers become small ones."""
-    small = {
-        name: SMALL[name]
-        for name, p in inspect.signature(kind).parameters.items()
-        if name in SMALL and isinstance(p.default, int)
-    }
-    encoder = small_encoder(kind.needs, seed)
-    return setup.build_method(kind, encoder, source(), 32, {**small, **settings})
-
-
-def source():
-    images, labels = easy_images()
-    return open_data(images).with_labels([str(label) for label in labels], "how they were made")
-
-
-def feed(method: Method, batch: int = BATCH, micro: int | None = None) -> Feed:
-    data = source()
-    return Feed(
-        Canvas(data, 32, workers=0),
-        data.labels,
-        method.views,
-        image_size=32,
-        batch_size=batch,
-        micro_batch=micro or batch // distributed.world(),
-        seed=0,
-        device=torch.device("cpu"),
-    )
-
-
-def one_batch(method: Method, step: int = 0):
-    return next(feed(method).batches(step, step + 1))[0]
-
-
-def train(
-    method: Method, steps: int, lr: float = 1e-3, start: int = 0, precision: str = "fp32"
-) -> list[dict]:
-    """Train in place on the easy images; gives the numbers of each step."""
-    settings = OptimizerSettings(lr=lr, warmup=0.1)
-    opt = optimizer.build(method, settings, lr)
-    set_rates = lambda t: optimizer.set_rates(opt, method, settings, lr, t)  # noqa: E731
-    steps_iterator = fit(
-        method,
-        opt,
-        feed(method),
-        steps=steps,
-        start=start,
-        set_rates=set_rates,
-        clip=3.0,
-        precision=precision,
-    )
-    return [{n: float(v) for n, v in step.numbers.items()} for step in steps_iterator]
-
-
-def state(method: nn.Module) -> dict[str, torch.Tensor]:
-    return {name: t.detach().clone() for name, t in method.state_dict().items()}
-
-
-def statistics(method: nn.Module) -> set[str]:
-    """Names of normalisation statistics, which alone may change in a loss."""
-    return {
-        f"{name}.{buffer}" if name else buffer
-        for name, m in method.named_modules()
-        if isinstance(m, sync_norm.BatchNorm)
-        for buffer, _ in m.named_buffers(recurse=False)
-    }
-
-
-def changed(before: dict, after: dict) -> list[str]:
-    return [name for name in before if not torch.equal(before[name], after[name])]
-
-
-# ---- the checks ----
 
 
 def loss_is_one_finite_number(kind: type[Method]) -> None:
@@ -261,26 +150,9 @@ def training_learns(kind: type[Method]) -> None:
     several = len(list(leaves(method.views))) > 1
     if several and right < 0.1 * losses[0] and abs(wrong - right) < 0.05 * losses[0]:
         raise Broken(
-            f"the loss fell from {losses[0]:.4g} to {right:.4g}, but it does not tell images apart: with the views "
-            f"of different images it is {wrong:.4g}. {hint}"
+            f"the loss fell from {losses[0]:.4g} to {right:.4g}, but it does not tell images apart: with "
+            f"the views of different images it is {wrong:.4g}. {hint}"
         )
-
-
-def mismatched(batch: Batch, views: Any) -> Batch:
-    """The batch with each view after the first, and the labels, taken from another image."""
-    count = 0
-
-    def roll(tree: Any) -> Any:
-        nonlocal count
-        if isinstance(tree, dict):
-            return {name: roll(part) for name, part in tree.items()}
-        if isinstance(tree, list):
-            return [roll(part) for part in tree]
-        count += 1
-        return tree.roll(count - 1, 0)
-
-    fields = {name: roll(batch[name]) for name in views}
-    return Batch({**batch, **fields, "label": batch["label"].roll(1, 0)}, batch.draw, batch.geometry)
 
 
 def spread(features: torch.Tensor) -> float:
