@@ -277,6 +277,9 @@ BAD: list[tuple[str, Damage, str, str]] = [
         "photos exists already",
     ),
     ("an encoder beyond timm", nothing, "export run --out x --format timm", "--format"),
+    ("no such device", nothing, f"{EMBED} --device tpu", "there is no device 'tpu' here"),
+    ("no protocol", nothing, "evaluate run --train-data photos --protocols ,", "protocols is empty"),
+    ("a switch with a value", nothing, "evaluate run --baselines=no", "write --baselines or --no-baselines"),
     ("results cut in half", text("x.json", '{"results": ['), "inspect x.json", "x.json is not readable JSON"),
     ("results of something else", text("x.json", "{}"), "inspect x.json", "x.json"),
     # going on with a run
@@ -287,6 +290,8 @@ BAD: list[tuple[str, Damage, str, str]] = [
         "run already holds a run; go on with --resume",
     ),
     ("no run to go on with", nothing, "pretrain --resume flat", "flat is not a run"),
+    ("two runs to go on with", nothing, f"{RESUME} --out new", "leave out --out new."),
+    ("no such test data", nothing, f"{NEW} --test-data fotos", "did you mean 'photos'?"),
     ("no run and no data", nothing, "pretrain --resume auto --out new", "pretrain needs DATA"),
     ("settings cut off", text("run/config.yaml", "method: {"), RESUME, "config.yaml"),
     ("settings that are a list", text("run/config.yaml", "- 1\n"), RESUME, "config.yaml"),

@@ -36,6 +36,9 @@ class Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         lacking = r"^argument (\S+): expected one argument$"
         message = re.sub(lacking, r"\1 needs a value; one that begins with - is written \1=-VALUE", message)
+        message = re.sub(
+            r"^argument (\S+)/(\S+): ignored explicit.*", r"write \1 or \2, without a value", message
+        )
         raise TapetumError(f"{message}; see `{self.prog} --help`.")
 
 

@@ -61,7 +61,8 @@ def evaluate(
 
     Raises TapetumError for unknown names and for data without labels.
     """
-    run = [known.find(name) for name in protocols]
+    if not (run := [known.find(name) for name in protocols]):
+        raise TapetumError("there is nothing to measure with: protocols is empty, such as knn,linear.")
     if metric not in METRICS:
         raise unknown("metric", metric, METRICS)
     if wrong := [count for count in labels_per_class if count < 1]:

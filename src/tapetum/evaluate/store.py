@@ -146,6 +146,16 @@ def _stored(file: Path, n: int, dim: int) -> tuple[np.ndarray, dict[int, str]] |
     return (x, damaged) if x.shape == (n, dim) and x.dtype == np.float32 else None
 
 
+def _device(name: str | torch.device | None) -> torch.device:
+    """A device that is there; by default a GPU where there is one."""
+    try:
+        where = torch.device(name or ("cuda" if torch.cuda.is_available() else "cpu"))
+        torch.empty(0, device=where)
+    except (RuntimeError, AssertionError, ImportError, NotImplementedError) as error:
+        raise TapetumError(f"there is no device {str(name)!r} here; cpu is everywhere.") from error
+    return where
+
+
 def _fill(
     file: Path,
     encoder: Encoder,
@@ -157,7 +167,7 @@ def _fill(
     workers: int | None,
 ) -> dict[int, str]:
     """Compute all features into `file`, by plain writes (a full disk under a map kills the process)."""
-    where = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    where = _device(device)
     was, home = encoder.training, encoder.mean.device
     damaged: dict[int, str] = {}
     encoder.eval().to(where)

@@ -24,7 +24,8 @@ class Sample:
 
 def sample(source: Source, encoder: Encoder, most: int, seed: int) -> Sample:
     """Up to `most` readable images of a source, the same for the same seed."""
-    pixels, labels = [], []
+    pixels: list[Tensor] = []
+    labels: list[int] = []
     for i in random.order(seed, -2, len(source)).tolist():
         if len(pixels) == most:
             break
@@ -59,3 +60,11 @@ def look(encoder: Encoder, bank: Sample, held_out: Sample | None) -> dict[str, f
         return numbers | {"knn": knn_accuracy((x, bank.labels), test)}
     votes = knn_scores(x[known], bank.labels[known], x[known], leave_one_out=True)
     return numbers | {"knn": float((votes.argmax(1) == bank.labels[known]).float().mean())}
+
+
+def renumbered(labels: Tensor, classes: list[str] | None, wanted: list[str] | None) -> Tensor:
+    """Labels of one source in the numbering of another; classes unknown there become -1."""
+    if not classes or not wanted:
+        return torch.full_like(labels, -1)
+    to = torch.tensor([wanted.index(c) if c in wanted else -1 for c in classes] + [-1])
+    return to[labels]

@@ -101,11 +101,13 @@ def groups(method: Method, scales: list[tuple[str, float]]) -> list[dict]:
 
 def build(method: Method, settings: OptimizerSettings, peak: float) -> torch.optim.Optimizer:
     """The optimiser over the method's learning parameters."""
-    kwargs = {"momentum": settings.momentum} if settings.name in ("sgd", "lars", "muon") else {}
+    kwargs: dict = {"momentum": settings.momentum} if settings.name in ("sgd", "lars", "muon") else {}
     if settings.name in ("adamw", "lamb"):
         kwargs["betas"] = settings.betas
     parameter_groups = [g | {"weight_decay": 0.0} for g in groups(method, settings.scales())]
-    return timm.optim.create_optimizer_v2(parameter_groups, opt=settings.name, lr=peak, weight_decay=0.0, **kwargs)
+    return timm.optim.create_optimizer_v2(
+        parameter_groups, opt=settings.name, lr=peak, weight_decay=0.0, **kwargs
+    )
 
 
 def set_rates(

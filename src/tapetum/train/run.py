@@ -1,23 +1,22 @@
 """A pretraining run: its folder, its numbers, its checkpoints, and how it goes on after a stop."""
 
-import os
-import platform
 import shutil
-import sys
 import time
-from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from safetensors.torch import save_file
+from torch import nn
 
 from tapetum.base import console, distributed
 from tapetum.base.console import Progress, duration, say, warn
 from tapetum.base.errors import TapetumError, TrainingFailed
 from tapetum.base.files import append_line, read_lines, replacing, write_json, write_lines
-from tapetum.data import open_data
+from tapetum.data import Source, open_data
 from tapetum.train import checkpoint, config, launch, online, setup
+from tapetum.train import resume as resume_
+from tapetum.train.environment import environment
 from tapetum.train.loggers import Logger
 from tapetum.train.loggers import build as build_loggers
 from tapetum.train.loggers import check as check_loggers
@@ -47,6 +46,9 @@ class Run:
         self.folder, self.job, self.options = folder, job, options
         self.main = distributed.rank() == 0
         self.metrics = folder / "metrics.jsonl"
+        self.test: Source | None = None
+        if options["test_data"] is not None:
+            self.test = open_data(options["test_data"], labels=options["labels"])
         self.loggers: list[Logger] = []
         self.began = time.monotonic()
         self.waited = 0.0
@@ -135,10 +137,9 @@ class Run:
     def _samples(self) -> tuple[online.Sample, online.Sample | None]:
         job, encoder = self.job, self.job.method.product()
         held_out = None
-        if self.options["test_data"] is not None:
-            test = open_data(self.options["test_data"], labels=self.options["labels"])
-            held_out = online.sample(test, encoder, 1000, job.config["seed"])
-            held_out.labels = renumbered(held_out.labels, test.classes, job.source.classes)
+        if self.test is not None:
+            held_out = online.sample(self.test, encoder, 1000, job.config["seed"])
+            held_out.labels = online.renumbered(held_out.labels, self.test.classes, job.source.classes)
         return online.sample(job.source, encoder, 4000 if held_out else 2000, job.config["seed"]), held_out
 
     def _look(self, step: int, bank: online.Sample, held_out: online.Sample | None) -> dict[str, float]:
@@ -213,7 +214,7 @@ class Run:
         if self.main:
             product.save(self.folder)
             if hasattr(self.job.method, "predict"):
-                head = self.job.method.classifier.state_dict()
+                head = cast(nn.Module, self.job.method.classifier).state_dict()
                 with replacing(self.folder / "head.safetensors") as path:
                     save_file({n: t.detach().cpu().contiguous() for n, t in head.items()}, path)
                 write_json(self.folder / "head.json", {"classes": self.job.source.classes})
@@ -239,10 +240,10 @@ def pretrain(
     if data is None and given.get("resume") is None:
         raise TapetumError("pretrain needs DATA: a folder, an archive, a list or arrays; or --resume RUN.")
     folder = Path(given["out"]) if given.get("out") else None
-    resume, folder = _where(given.get("resume"), folder, plan)
+    resume, folder = resume_.where(given.get("resume"), folder, plan)
     if resume:
         assert folder
-        given, groups = _continued(folder, given, groups)
+        given, groups = resume_.continued(folder, given, groups)
     elif data is None:
         raise TapetumError(f"there is no run in {folder} yet, so pretrain needs DATA.")
     given |= {name: value for name, value in DEFAULTS.items() if given.get(name) is None}
@@ -256,7 +257,7 @@ def pretrain(
             planning.show(report)
             return report
     world = launch.count(given["devices"])
-    arguments = {"given": given, "groups": groups, "folder": folder, "resume": resume}
+    arguments: dict[str, Any] = {"given": given, "groups": groups, "folder": folder, "resume": resume}
     if world > 1 and not launch.launched():
         launch.spawn(world, body, arguments)
         return {"run": str(folder)}
@@ -272,7 +273,7 @@ def body(given: dict[str, Any], groups: dict[str, dict], folder: Path, resume: b
             folder, job, {**given, "plugin": given["method"] if given["method"].endswith(".py") else None}
         )
         if resume:
-            _check_same(folder, job)
+            resume_.check_same(folder, job)
             start = run.resume()
             run.note_environment()
             if not quiet:
@@ -293,93 +294,3 @@ def body(given: dict[str, Any], groups: dict[str, dict], folder: Path, resume: b
 def _announce(job: setup.Job) -> None:
     rows = [(name, setup.plain(choice.value), choice.reason) for name, choice in job.choices.items()]
     console.table(rows, ("setting", "value", "why"))
-
-
-def _where(resume: str | None, out: Path | None, plan: bool) -> tuple[bool, Path | None]:
-    """Whether to go on with a run, and in which folder. A run's folder is never overwritten."""
-    if plan:
-        return False, out
-    if resume not in (None, "auto"):
-        folder = Path(str(resume))
-        if not (folder / "config.yaml").exists():
-            raise TapetumError(f"{folder} is not a run: it has no config.yaml.")
-        return True, folder
-    if out is None:
-        raise TapetumError("pretrain needs --out RUN, the folder for the run.")
-    if (out / "config.yaml").exists():
-        if resume == "auto":
-            return True, out
-        raise TapetumError(f"{out} already holds a run; go on with --resume {out}, or choose another --out.")
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise TapetumError(f"{out} exists and is not an empty folder; choose another --out.")
-    return False, out
-
-
-def _continued(folder: Path, given: dict[str, Any], groups: dict[str, dict]) -> tuple[dict[str, Any], dict]:
-    """The run's own settings, with machine settings as now; learning settings that differ are refused."""
-    saved = config.read(folder / "config.yaml")
-    own, own_groups = config.split(saved)
-    if lacking := {"data", "fingerprint", "method", "steps"} - saved.keys():
-        raise TapetumError(f"{folder}/config.yaml does not describe a run: it has no {min(lacking)}.")
-    if str(own["method"]).endswith(".py"):
-        own["method"] = _typed_again(given["method"], folder, saved.get("method_sha256"))
-        given = {**given, "method": None}
-    learning = {name: setup.plain(value) for name, value in given.items() if name not in config.BOUND}
-    config.refuse_changes(saved, learning)
-    parsed = config.parsed(groups, own["method"])
-    config.refuse_changes(
-        saved, {f"{g}.{n}": setup.plain(v) for g, values in parsed.items() for n, v in values.items()}
-    )
-    kept = {**given, **own, "budget": None}
-    for name in config.MACHINE:
-        if given.get(name) is not None:
-            kept[name] = given[name]
-    if given["data"] is not None:
-        kept["data"] = given["data"]
-    return kept, own_groups
-
-
-def _typed_again(method: str | None, folder: Path, sha256: str | None) -> str:
-    """The run's copy of a method's file: code runs only where a person has typed its name, also on resume."""
-    copy = folder / "method.py"
-    if method is None:
-        raise TapetumError(f"{folder} began with a method of somebody's own; to run it, add --method {copy}.")
-    if not Path(method).is_file() or Path(method).read_bytes() != copy.read_bytes():
-        raise TapetumError(f"{method} is not the method that {folder} began with; that one is {copy}.")
-    if checkpoint.digest(copy) != sha256:
-        raise TapetumError(f"{copy} is not what it was when {folder} began; start a new run with it.")
-    return str(copy)
-
-
-def _check_same(folder: Path, job: setup.Job) -> None:
-    saved = config.read(folder / "config.yaml")
-    if saved["fingerprint"] != job.source.fingerprint():
-        raise TapetumError(
-            f"the images of {job.source.name} are not those that the run {folder} began with "
-            f"(fingerprint {job.source.fingerprint()[:12]}, the run's is {saved['fingerprint'][:12]})."
-        )
-
-
-def renumbered(labels: torch.Tensor, classes: list[str] | None, wanted: list[str] | None) -> torch.Tensor:
-    """Labels of one source in the numbering of another; classes unknown there become -1."""
-    if not classes or not wanted:
-        return torch.full_like(labels, -1)
-    to = torch.tensor([wanted.index(c) if c in wanted else -1 for c in classes] + [-1])
-    return to[labels]
-
-
-def environment() -> dict[str, Any]:
-    """What this process is and runs on."""
-    names = ("tapetum", "torch", "timm", "numpy", "pillow", "safetensors")
-    gpus = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
-    return {
-        "command": sys.argv,
-        "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
-        "python": platform.python_version(),
-        "packages": {name: metadata.version(name) for name in names},
-        "machine": platform.platform(),
-        "cores": os.cpu_count(),
-        "threads": torch.get_num_threads(),
-        "processes": distributed.world(),
-        "gpus": gpus,
-    }

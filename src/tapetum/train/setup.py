@@ -83,7 +83,7 @@ def prepare(given: dict[str, Any], groups: dict[str, dict], quiet: bool = False)
     )
     method = build_method(kind, encoder, source, value["image_size"], groups.get("method", {}))
     method.views = specs.configured(method.views, groups.get("views", {}))
-    method.to(device, memory_format=torch.channels_last)
+    method.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     if world > 1:
         sync_norm.synchronise(method)
 

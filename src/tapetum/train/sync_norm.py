@@ -38,6 +38,7 @@ def _normalise(norm: BatchNorm, x: Tensor) -> Tensor:
     if norm.track_running_stats:
         with torch.no_grad():
             assert norm.num_batches_tracked is not None
+            assert norm.running_mean is not None and norm.running_var is not None
             norm.num_batches_tracked.add_(1)
             share = norm.momentum if norm.momentum is not None else 1 / float(norm.num_batches_tracked)
             norm.running_mean.lerp_(mean.to(norm.running_mean), share)

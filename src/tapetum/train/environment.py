@@ -1,0 +1,29 @@
+"""What a process is and runs on, for environment.json."""
+
+import os
+import platform
+import sys
+import time
+from importlib import metadata
+from typing import Any
+
+import torch
+
+from tapetum.base import distributed
+
+
+def environment() -> dict[str, Any]:
+    """What this process is and runs on."""
+    names = ("tapetum", "torch", "timm", "numpy", "pillow", "safetensors")
+    gpus = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
+    return {
+        "command": sys.argv,
+        "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+        "python": platform.python_version(),
+        "packages": {name: metadata.version(name) for name in names},
+        "machine": platform.platform(),
+        "cores": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "processes": distributed.world(),
+        "gpus": gpus,
+    }

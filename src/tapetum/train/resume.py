@@ -1,0 +1,74 @@
+"""Whether a run begins or goes on, in which folder, and that what goes on is the same run."""
+
+from pathlib import Path
+from typing import Any
+
+from tapetum.base.errors import TapetumError
+from tapetum.train import checkpoint, config, setup
+
+
+def where(resume: str | None, out: Path | None, plan: bool) -> tuple[bool, Path | None]:
+    """Whether to go on with a run, and in which folder. A run's folder is never overwritten."""
+    if plan:
+        return False, out
+    if resume not in (None, "auto"):
+        folder = Path(str(resume))
+        if not (folder / "config.yaml").exists():
+            raise TapetumError(f"{folder} is not a run: it has no config.yaml.")
+        if out not in (None, folder):
+            raise TapetumError(f"--resume {folder} goes on in that folder; leave out --out {out}.")
+        return True, folder
+    if out is None:
+        raise TapetumError("pretrain needs --out RUN, the folder for the run.")
+    if (out / "config.yaml").exists():
+        if resume == "auto":
+            return True, out
+        raise TapetumError(f"{out} already holds a run; go on with --resume {out}, or choose another --out.")
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise TapetumError(f"{out} exists and is not an empty folder; choose another --out.")
+    return False, out
+
+
+def continued(folder: Path, given: dict[str, Any], groups: dict[str, dict]) -> tuple[dict[str, Any], dict]:
+    """The run's own settings, with machine settings as now; learning settings that differ are refused."""
+    saved = config.read(folder / "config.yaml")
+    own, own_groups = config.split(saved)
+    if lacking := {"data", "fingerprint", "method", "steps"} - saved.keys():
+        raise TapetumError(f"{folder}/config.yaml does not describe a run: it has no {min(lacking)}.")
+    if str(own["method"]).endswith(".py"):
+        own["method"] = _typed_again(given["method"], folder, saved.get("method_sha256"))
+        given = {**given, "method": None}
+    learning = {name: setup.plain(value) for name, value in given.items() if name not in config.BOUND}
+    config.refuse_changes(saved, learning)
+    parsed = config.parsed(groups, own["method"])
+    config.refuse_changes(
+        saved, {f"{g}.{n}": setup.plain(v) for g, values in parsed.items() for n, v in values.items()}
+    )
+    kept = {**given, **own, "budget": None}
+    for name in config.MACHINE:
+        if given.get(name) is not None:
+            kept[name] = given[name]
+    if given["data"] is not None:
+        kept["data"] = given["data"]
+    return kept, own_groups
+
+
+def _typed_again(method: str | None, folder: Path, sha256: str | None) -> str:
+    """The run's copy of a method's file: code runs only where a person has typed its name, also on resume."""
+    copy = folder / "method.py"
+    if method is None:
+        raise TapetumError(f"{folder} began with a method of somebody's own; to run it, add --method {copy}.")
+    if not Path(method).is_file() or Path(method).read_bytes() != copy.read_bytes():
+        raise TapetumError(f"{method} is not the method that {folder} began with; that one is {copy}.")
+    if checkpoint.digest(copy) != sha256:
+        raise TapetumError(f"{copy} is not what it was when {folder} began; start a new run with it.")
+    return str(copy)
+
+
+def check_same(folder: Path, job: setup.Job) -> None:
+    saved = config.read(folder / "config.yaml")
+    if saved["fingerprint"] != job.source.fingerprint():
+        raise TapetumError(
+            f"the images of {job.source.name} are not those that the run {folder} began with "
+            f"(fingerprint {job.source.fingerprint()[:12]}, the run's is {saved['fingerprint'][:12]})."
+        )
