@@ -30,7 +30,7 @@ PRETRAIN: dict[str, Any] = {
     "encoder": "resnet10_w32",
     "image_size": 64,
     "batch_size": 128,
-    "steps": 700,
+    "steps": 800,
     # Cells are grey and always upright in the frame, and a defect is often small and told by its brightness.
     "method_settings": {"temperature": 0.2},
     "encoder_settings": {"stem": "timm"},
@@ -44,7 +44,12 @@ PRETRAIN: dict[str, Any] = {
         "blur": 0.2,
     },
 }
-EVALUATE: dict[str, Any] = {"protocols": ["knn", "linear"], "metric": "auroc", "labels_per_class": [FEW]}
+EVALUATE: dict[str, Any] = {
+    "protocols": ["knn", "linear"],
+    "metric": "auroc",
+    "labels_per_class": [FEW],
+    "draws": 20,
+}
 
 
 def demo(out: Path, pretrain: dict[str, Any] = PRETRAIN) -> dict[str, Any]:
