@@ -1,6 +1,6 @@
 """The published augmentation policies, as views."""
 
-from tapetum.views.specs import Blur, Crop, Flip, Gray, Jitter, Range, Resize, Solarise, View
+from tapetum.views.specs import Blur, Crop, Flip, Gray, Jitter, Range, Resize, Shift, Solarise, View
 
 
 def simclr(size: float = 1.0, scale: Range = (0.08, 1.0), blur: float = 0.5) -> View:
@@ -19,8 +19,13 @@ def mae() -> View:
 
 
 def light() -> View:
-    """The usual crop and flip of supervised training."""
+    """The usual crop and flip of supervised training on photographs."""
     return Crop(scale=(0.35, 1.0)) + Flip()
+
+
+def shifted() -> View:
+    """Shifts of up to an eighth and flips, as usual for small images (CIFAR). arXiv:1512.03385"""
+    return Shift() + Flip()
 
 
 def crop_only(size: float = 1.0) -> View:

@@ -13,16 +13,24 @@ from tapetum.parts.mixing import beta, cutmix, mixup, partner
 class Supervised(Method):
     """Args:
     classes: number of classes, from the data.
+    image_size: side of the images in pixels, from the run; up to 64 they are shifted rather than cropped.
     smoothing: share of the target that is spread over all classes.
     mixup: alpha of mixup's Beta distribution; 0 turns it off.
     cutmix: alpha of CutMix's Beta distribution; 0 turns it off. With both, each batch takes one of them.
     """
 
     def __init__(
-        self, encoder, *, classes: int, smoothing: float = 0.1, mixup: float = 0.0, cutmix: float = 0.0
+        self,
+        encoder,
+        *,
+        classes: int,
+        image_size: int,
+        smoothing: float = 0.1,
+        mixup: float = 0.0,
+        cutmix: float = 0.0,
     ):
         super().__init__(encoder)
-        self.views = {"x": views.light()}
+        self.views = {"x": views.shifted() if image_size <= 64 else views.light()}
         self.classifier = nn.Linear(encoder.dim, classes)
         self.smoothing, self.mixup, self.cutmix = smoothing, mixup, cutmix
 
