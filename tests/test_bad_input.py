@@ -141,6 +141,7 @@ def new(data: str) -> str:
     return NEW.replace("photos", data, 1)
 
 
+SUPERVISED = "pretrain photos --out new --method supervised"
 RESUME, EMBED = "pretrain --resume run", "embed run flat --out x.npz"
 METHOD = "from tapetum.methods.method import Method\n\n\nclass One(Method):\n    pass\n"
 
@@ -215,6 +216,8 @@ BAD: list[tuple[str, Damage, str, str]] = [
     ("an abbreviated flag", nothing, f"{NEW} --batch 8", "did you mean '--batch-size'?"),
     ("a misspelt setting", nothing, f"{NEW} --method.temprature 1", "did you mean 'temperature'?"),
     ("a chance above one", nothing, f"{NEW} --views.flip 2", "a probability lies in [0, 1]."),
+    ("a share above one", nothing, f"{SUPERVISED} --method.smoothing 2", "must be a number from 0 to 1."),
+    ("fewer classes than there are", nothing, f"{SUPERVISED} --method.classes 1", "photos has 2."),
     ("a negative rate", nothing, f"{NEW} --optimizer.lr -1", "optimizer.lr is"),
     ("a rate that is no number", nothing, f"{NEW} --optimizer.lr nan", "optimizer.lr is 'nan'"),
     ("a length that is no number", nothing, f"{NEW} --epochs nan", "epochs is 'nan'"),
@@ -322,6 +325,14 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_it_goes_on(work, model
     code, err = ask(capsys, RESUME)
     assert code == 0 and err.startswith("warning: the checkpoint run/checkpoints/step_00000004 is damaged")
     assert digests(work / "run")["encoder.safetensors"] == digests(model / "run")["encoder.safetensors"]
+
+
+def test_what_goes_wrong_in_several_processes_is_one_sentence(work, capfd):
+    typed = f"{NEW} --devices 2 --method.temperature 1e-40"
+    code, err = ask(capfd, typed)
+    found = [line for line in err.splitlines() if line.startswith("error: ")]
+    assert code == 1 and len(found) == 1 and found[0].startswith("error: the loss is nan")
+    assert "Traceback" not in err
 
 
 def test_training_that_fails_is_exit_code_1_and_keeps_its_checkpoints(work, capsys):

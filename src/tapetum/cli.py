@@ -124,7 +124,8 @@ def groups_of(verb: Callable) -> list[str]:
 def flags(verb: Callable, setting: str = "*") -> list[str]:
     """All flags of a verb, those of groups as `--method.*`."""
     own = [n for n, p in parameters(verb).items() if not positional(p)]
-    return [*map(flag, [*own, "config", "json", "help"]), *(f"--{g}.{setting}" for g in groups_of(verb))]
+    common = ["config", "json", "help"][len(parameters(verb)) < 2 :]  # one setting needs no file
+    return [*map(flag, [*own, *common]), *(f"--{g}.{setting}" for g in groups_of(verb))]
 
 
 # ---- from what was typed to what a verb gets ----

@@ -10,7 +10,7 @@ from hypothesis import strategies as any_
 
 from tapetum.base import settings
 from tapetum.base.errors import TapetumError
-from tapetum.base.settings import Count, Whole
+from tapetum.base.settings import Count, Share, Whole
 from tapetum.parts.schedule import Ramp
 
 Pair = tuple[float, float]
@@ -45,6 +45,7 @@ Pair = tuple[float, float]
         (Count | Literal["auto"] | None, "auto", "auto"),
         (Count | Literal["auto"] | None, "8", 8),
         (Whole, "0", 0),
+        (Share, "1", 1.0),
         (Literal["bf16", "fp32"], "bf16", "bf16"),
         (Ramp, "0.996->1", Ramp(0.996, 1.0)),
         (Ramp, "0.04->0.07 until 0.1 linear", Ramp(0.04, 0.07, 0.1, "linear")),
@@ -71,6 +72,7 @@ def test_what_a_type_takes(wanted, value, parsed):
         (float, "nan", "x is 'nan'; it must be a number."),
         (float, None, "x is None; it must be a number."),
         (Count, "0", "x is '0'; it must be a whole number of at least 1."),
+        (Share, "1.01", "x is '1.01'; it must be a number from 0 to 1."),
         (Whole, -1, "x is -1; it must be a whole number of at least 0."),
         (str, ["a"], "x is ['a']; it must be text."),
         (Pair, "1", "x is '1'; it must be 2 values separated by a comma, each a number."),

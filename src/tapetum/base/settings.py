@@ -18,6 +18,7 @@ Count = Annotated[
     int, 1
 ]  # a whole number of at least 1; Annotated[float, 0] is a number of at least 0, and so on
 Whole = Annotated[int, 0]
+Share = Annotated[float, 0, 1]  # from 0 to 1
 
 
 def allowed(owner: Callable) -> dict[str, inspect.Parameter]:
@@ -83,7 +84,7 @@ def _parsed(value: Any, wanted: Any) -> Any:
     if wanted is inspect.Parameter.empty:
         return guess(value)
     if origin is Annotated:
-        return _at_least(args[1], _parsed(value, args[0]))
+        return _within(_parsed(value, args[0]), *args[1:])
     if origin in (Union, types.UnionType):
         return _first_that_fits(value, args)
     if origin is Literal:
@@ -129,8 +130,8 @@ def _one_of(value: Any, choices: tuple) -> Any:
     raise ValueError
 
 
-def _at_least(least: float, value: Any) -> Any:
-    if not value >= least:
+def _within(value: Any, least: float, most: float = math.inf) -> Any:
+    if not least <= value <= most:
         raise ValueError
     return value
 
@@ -204,7 +205,8 @@ def described(wanted: Any) -> str:
     words = {int: "a whole number", float: "a number", bool: "true or false", str: "text", dict: "settings"}
     origin, args = get_origin(wanted), get_args(wanted)
     if origin is Annotated:
-        return f"{described(args[0])} of at least {args[1]}"
+        limits = f"of at least {args[1]}" if len(args) == 2 else f"from {args[1]} to {args[2]}"
+        return f"{described(args[0])} {limits}"
     if origin in (Union, types.UnionType):
         return " or ".join(described(a) for a in args if a is not types.NoneType)
     if origin is Literal:

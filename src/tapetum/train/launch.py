@@ -6,6 +6,7 @@ import signal
 import socket
 import sys
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -31,7 +32,8 @@ def count(devices: "str | int") -> int:
         n = 0
     if n < 1 or (gpus and n > gpus):
         raise TapetumError(
-            f"devices is {devices!r}; allowed: auto, cpu, or a number from 1" + (f" to {gpus}." if gpus else ".")
+            f"devices is {devices!r}; allowed: auto, cpu, or a number from 1"
+            + (f" to {gpus}." if gpus else ".")
         )
     return n
 
@@ -48,7 +50,9 @@ def launched() -> bool:
     return int(os.environ.get("WORLD_SIZE", "1")) > 1
 
 
-def _child(rank: int, world: int, port: int, threads: int, body: Callable, arguments: dict) -> None:
+def _child(
+    rank: int, world: int, port: int, threads: int, said: Any, body: Callable, arguments: dict
+) -> None:
     os.environ |= {
         "RANK": str(rank),
         "LOCAL_RANK": str(rank),
@@ -60,22 +64,22 @@ def _child(rank: int, world: int, port: int, threads: int, body: Callable, argum
     try:
         body(**arguments)
     except TapetumError as error:
-        if rank == 0:
-            print(f"error: {error}", file=sys.stderr)
+        said.put(error)
         sys.exit(2)
 
 
 def spawn(world: int, body: Callable, arguments: dict) -> None:
     """Run body(**arguments) in `world` processes; their exit code becomes this process's.
 
-    Stop signals that come here are handed on to them.
+    Stop signals that come here are handed on to them. Raises the TapetumError that one of them raised first.
     """
     with socket.socket() as s:
         s.bind(("127.0.0.1", 0))
         port = s.getsockname()[1]
     threads = max(1, torch.get_num_threads() // world)
+    said = multiprocessing.get_context("spawn").SimpleQueue()
     context = multiprocessing.start_processes(
-        _child, (world, port, threads, body, arguments), nprocs=world, join=False, start_method="spawn"
+        _child, (world, port, threads, said, body, arguments), nprocs=world, join=False, start_method="spawn"
     )
     assert context
 
@@ -89,6 +93,8 @@ def spawn(world: int, body: Callable, arguments: dict) -> None:
         while not context.join():
             pass
     except multiprocessing.ProcessExitedException as error:
+        if not said.empty():
+            raise said.get() from None
         sys.exit(error.exit_code)
     finally:
         for number, handler in before.items():

@@ -160,6 +160,10 @@ def build_method(
                     "use class folders or --labels FILE."
                 )
             keywords[name] = fact
+    if "classes" in wanted and keywords["classes"] < (facts["classes"] or 0):
+        raise TapetumError(
+            f"method.classes is {keywords['classes']}, but {source.name} has {facts['classes']}."
+        )
     return kind(encoder, **keywords)
 
 

@@ -5,6 +5,7 @@ from torch.nn import functional as F
 
 from tapetum import views
 from tapetum.base.distributed import mean
+from tapetum.base.settings import Share
 from tapetum.methods.method import Method
 from tapetum.parts.losses import precise
 from tapetum.parts.mixing import beta, cutmix, mixup, partner
@@ -25,7 +26,7 @@ class Supervised(Method):
         *,
         classes: int,
         image_size: int,
-        smoothing: float = 0.1,
+        smoothing: Share = 0.1,
         mixup: float = 0.0,
         cutmix: float = 0.0,
     ):
