@@ -238,6 +238,18 @@ def test_a_run_can_be_told_again_from_its_own_settings(work, tmp_path, capsys):
     assert (code, settings["epochs"], settings["steps"]) == (0, 1, 3)  # the file's steps gave way to the flag
 
 
+@pytest.mark.parametrize(
+    "typed", ["supervised --encoder.channels 4,8,8,16", "mae --encoder.depth 1", "dino --method.hidden 8"]
+)
+def test_every_kind_of_method_is_told_again_and_goes_on(work, tmp_path, monkeypatch, capsys, typed):
+    monkeypatch.chdir(tmp_path)
+    start = f"pretrain {work}/photos --steps 1 --batch-size 8 --precision fp32 --workers 0 --out run --method"
+    assert ask(capsys, *f"{start} {typed}".split())[0] == 0
+    assert ask(capsys, "pretrain", "--config", "run/config.yaml", "--out", "again")[0] == 0
+    assert Path("run/config.yaml").read_text() == Path("again/config.yaml").read_text()
+    assert ask(capsys, "pretrain", "--resume", "run", "--config", "again/config.yaml")[0] == 0
+
+
 def test_settings_are_written_as_they_were_understood(work, tmp_path, capsys):
     groups = ["--views.crop.scale", "0.3,1", "--views.flip=0", "--optimizer.weight_decay", "0.04->0.1"]
     code, *_ = ask(

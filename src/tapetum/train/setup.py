@@ -132,6 +132,12 @@ def prepare(given: dict[str, Any], groups: dict[str, dict], quiet: bool = False)
     return job
 
 
+def facts_of(source: Source, size: int) -> dict[str, int | None]:
+    """What a method can ask for that comes from the data and the run, by the name it asks with."""
+    classes = len(source.classes) if source.classes else None
+    return {"classes": classes, "images": len(source), "image_size": size, "channels": 3}
+
+
 def build_method(
     kind: type[Method], encoder: encoders.Encoder, source: Source, size: int, given: dict
 ) -> Method:
@@ -144,12 +150,7 @@ def build_method(
             f"{kind.__name__} needs {kind.needs}, which {encoder.name} cannot give; "
             + ("use a ViT, for instance --encoder vit_small_patch16_224." if kind.needs == "tokens" else "")
         )
-    facts = {
-        "classes": len(source.classes) if source.classes else None,
-        "images": len(source),
-        "image_size": size,
-        "channels": 3,
-    }
+    facts = facts_of(source, size)
     wanted = inspect.signature(kind).parameters
     keywords = settings.check(f"setting of {kind.__name__}", given, kind)
     for name, fact in facts.items():
@@ -196,10 +197,10 @@ def resolved(job: Job, value: dict[str, Any], kind: type[Method]) -> dict[str, A
     if value["method"].endswith(".py"):
         config["method_sha256"] = digest(Path(value["method"]))
     given = settings.check(f"setting of {kind.__name__}", job.groups.get("method", {}), kind)
+    facts = facts_of(job.source, value["image_size"])
     for name, parameter in inspect.signature(kind).parameters.items():
         if parameter.kind is parameter.KEYWORD_ONLY:
-            fact = {"classes": len(job.source.classes or []), "images": len(job.source)}.get(name)
-            default = fact if parameter.default is parameter.empty else parameter.default
+            default = facts.get(name) if parameter.default is parameter.empty else parameter.default
             config[f"method.{name}"] = plain(given.get(name, default))
     for name in asdict(job.settings):
         config[f"optimizer.{name}"] = plain(getattr(job.settings, name) if name != "lr" else job.peak)
