@@ -239,7 +239,12 @@ def test_a_run_can_be_told_again_from_its_own_settings(work, tmp_path, capsys):
 
 
 @pytest.mark.parametrize(
-    "typed", ["supervised --encoder.channels 4,8,8,16", "mae --encoder.depth 1", "dino --method.hidden 8"]
+    "typed",
+    [
+        "supervised --encoder.channels 4,8,8,16",
+        "mae --encoder.depth 1 --encoder.embed-dim 48 --method.depth 1",
+        "dino --encoder.channels 4,8,8,16 --method.hidden 8 --method.dim 8 --method.prototypes 16",
+    ],
 )
 def test_every_kind_of_method_is_told_again_and_goes_on(work, tmp_path, monkeypatch, capsys, typed):
     monkeypatch.chdir(tmp_path)
