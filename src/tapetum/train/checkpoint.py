@@ -16,9 +16,12 @@ from tapetum.base.errors import TapetumError
 from tapetum.base.files import read_json, sync, write_json
 
 FORMAT = 1
+COUNTERS = ("step",)  # what an optimiser keeps in its groups: timm's LAMB counts its steps there
 
 
-def save(folder: Path, step: int, method: nn.Module, optimizer: torch.optim.Optimizer, facts: dict, keep: int) -> Path:
+def save(
+    folder: Path, step: int, method: nn.Module, optimizer: torch.optim.Optimizer, facts: dict, keep: int
+) -> Path:
     """Write `folder/step_00000120` and remove all but the newest `keep` checkpoints.
 
     It is written under another name, synced and renamed: a reader never sees a part of it. Raises
@@ -31,12 +34,20 @@ def save(folder: Path, step: int, method: nn.Module, optimizer: torch.optim.Opti
         for stale in folder.glob(".*.part"):
             shutil.rmtree(stale)
         part.mkdir()
-        tensors, numbers = _optimizer_state(optimizer)
+        tensors, numbers, groups = _optimizer_state(optimizer)
         _write(part / "method.safetensors", _canonical(method))
         _write(part / "optimizer.safetensors", tensors)
         digests = {p.name: digest(p) for p in sorted(part.glob("*.safetensors"))}
         write_json(
-            part / "state.json", {"format": FORMAT, "step": step, "files": digests, "optimizer": numbers, **facts}
+            part / "state.json",
+            {
+                "format": FORMAT,
+                "step": step,
+                "files": digests,
+                "optimizer": numbers,
+                "groups": groups,
+                **facts,
+            },
         )
         if target.exists():
             shutil.rmtree(target)
@@ -68,8 +79,8 @@ def _canonical(module: nn.Module) -> dict[str, torch.Tensor]:
     return state
 
 
-def _optimizer_state(optimizer: torch.optim.Optimizer) -> tuple[dict[str, torch.Tensor], dict]:
-    """The optimiser's tensors by `parameter.name`, and the rest as JSON."""
+def _optimizer_state(optimizer: torch.optim.Optimizer) -> tuple[dict[str, torch.Tensor], dict, list[dict]]:
+    """The optimiser's tensors by `parameter.name`, the rest as JSON, and the counters of its groups."""
     tensors, numbers = {}, {}
     for i, state in optimizer.state_dict()["state"].items():
         for name, value in state.items():
@@ -77,7 +88,8 @@ def _optimizer_state(optimizer: torch.optim.Optimizer) -> tuple[dict[str, torch.
                 tensors[f"{i}.{name}"] = value
             else:
                 numbers[f"{i}.{name}"] = value
-    return tensors, numbers
+    groups = [{n: g[n] for n in COUNTERS if n in g} for g in optimizer.param_groups]
+    return tensors, numbers, groups
 
 
 def digest(path: Path) -> str:
@@ -96,6 +108,8 @@ def newest(folder: Path) -> tuple[Path, dict[str, Any]] | None:
     for path in reversed(found(folder)):
         try:
             facts = read_json(path / "state.json")
+            if not isinstance(facts, dict):
+                raise TapetumError("state.json does not describe a checkpoint")
             if facts.get("format") != FORMAT:
                 raise TapetumError(f"its format is {facts.get('format')}, this version reads {FORMAT}")
             for name, wanted in facts["files"].items():
@@ -105,7 +119,9 @@ def newest(folder: Path) -> tuple[Path, dict[str, Any]] | None:
         except (TapetumError, OSError, KeyError) as error:
             warn(f"the checkpoint {path} is damaged ({error}); going back to the one before it.")
     if damaged := found(folder):
-        raise TapetumError(f"none of the {len(damaged)} checkpoints in {folder} is whole; start the run anew.")
+        raise TapetumError(
+            f"none of the {len(damaged)} checkpoints in {folder} is whole; start the run anew."
+        )
     return None
 
 
@@ -119,15 +135,20 @@ def restore(path: Path, facts: dict, method: nn.Module, optimizer: torch.optim.O
     wanted = _canonical(method)
     if saved.keys() != wanted.keys():
         odd = sorted(saved.keys() ^ wanted.keys())
-        raise TapetumError(f"the checkpoint {path} is of another method: {odd[0]} and {len(odd) - 1} more differ.")
+        raise TapetumError(
+            f"the checkpoint {path} is of another method: {odd[0]} and {len(odd) - 1} more differ."
+        )
     with torch.no_grad():
         for name, tensor in saved.items():
             if own[name].shape != tensor.shape:
                 raise TapetumError(
-                    f"the checkpoint {path} holds {name} as {list(tensor.shape)}, here it is {list(own[name].shape)}."
+                    f"the checkpoint {path} holds {name} as {list(tensor.shape)}, "
+                    f"here it is {list(own[name].shape)}."
                 )
             own[name].copy_(tensor)
     _restore_optimizer(path, facts["optimizer"], optimizer)
+    for group, counters in zip(optimizer.param_groups, facts["groups"], strict=True):
+        group.update(counters)
 
 
 def _restore_optimizer(path: Path, numbers: dict, optimizer: torch.optim.Optimizer) -> None:

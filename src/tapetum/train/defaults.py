@@ -38,7 +38,11 @@ def choose(given: dict[str, Any], source: Source, method: type[Method]) -> dict[
     batch = most
     while batch > 8 and batch * 8 > images:
         batch //= 2
-    reason = f"{most} suits {machine}" if batch == most else f"at least eight steps an epoch from {images:,} images"
+    reason = (
+        f"{most} suits {machine}"
+        if batch == most
+        else f"at least eight steps an epoch from {images:,} images"
+    )
     batch = settle("batch_size", batch, reason)
     if batch > images:
         raise TapetumError(f"batch_size is {batch}, but there are only {images} images.")
@@ -89,7 +93,9 @@ def precision(gpu: bool) -> tuple[str, str]:
     if gpu:
         has = torch.cuda.is_bf16_supported(including_emulation=False)
         return ("bf16", "the GPU has bf16 units") if has else ("fp16", "the GPU has no bf16 units")
-    has = any(getattr(torch.cpu, name, bool)() for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported"))
+    has = any(
+        getattr(torch.cpu, name, bool)() for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
+    )
     return ("bf16", "the CPU has bf16 units") if has else ("fp32", "the CPU has no bf16 units")
 
 

@@ -39,7 +39,13 @@ class Feed:
         seed: int,
         device: torch.device,
     ):
-        self.canvas, self.views, self.image_size, self.seed, self.device = canvas, views, image_size, seed, device
+        self.canvas, self.views, self.image_size, self.seed, self.device = (
+            canvas,
+            views,
+            image_size,
+            seed,
+            device,
+        )
         self.labels = torch.full((len(canvas),), -1) if labels is None else torch.as_tensor(labels).long()
         self.batch_size, self.micro_batch = batch_size, micro_batch
         self.steps_per_epoch = max(1, len(canvas) // batch_size)
@@ -80,4 +86,8 @@ class Feed:
         rng = Draw(self.seed, step // self.steps_per_epoch, step, here)
         pixels, size = pixels.to(self.device, non_blocking=True), size.to(self.device, non_blocking=True)
         views, geometry = draw(self.views, pixels, size, rng, self.image_size)
-        return Batch({**views, "label": self.labels[self.canvas.shown(index)].to(self.device), "index": here}, rng, geometry)
+        return Batch(
+            {**views, "label": self.labels[self.canvas.shown(index)].to(self.device), "index": here},
+            rng,
+            geometry,
+        )

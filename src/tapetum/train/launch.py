@@ -5,6 +5,7 @@ import os
 import signal
 import socket
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -14,13 +15,16 @@ from torch import multiprocessing
 
 from tapetum.base import distributed
 from tapetum.base.errors import TapetumError
+from tapetum.train.stop import REQUEUE, SIGNALS
 
 
 def count(devices: "str | int") -> int:
-    """How many processes `devices` means: auto (one a GPU), cpu (one), or a number.
+    """How many processes `devices` means: auto (one a GPU), cpu (one), a number; torchrun's own wins.
 
     Raises TapetumError for anything else, or for more GPUs than there are.
     """
+    if launched():
+        return int(os.environ["WORLD_SIZE"])
     gpus = torch.cuda.device_count()
     if devices in ("auto", None):
         return max(1, gpus)
@@ -57,15 +61,19 @@ def _child(
         "RANK": str(rank),
         "LOCAL_RANK": str(rank),
         "WORLD_SIZE": str(world),
+        "LOCAL_WORLD_SIZE": str(world),
         "MASTER_ADDR": "127.0.0.1",
         "MASTER_PORT": str(port),
     }
     torch.set_num_threads(threads)
+    os.setpgrp()  # Ctrl-C in a terminal reaches the parent alone, which hands it on once
     try:
         body(**arguments)
     except TapetumError as error:
         said.put(error)
         sys.exit(2)
+    except KeyboardInterrupt:
+        sys.exit(130)
 
 
 def spawn(world: int, body: Callable, arguments: dict) -> None:
@@ -83,18 +91,24 @@ def spawn(world: int, body: Callable, arguments: dict) -> None:
     )
     assert context
 
+    asked: list[int] = []
+
     def hand_on(number: int, frame: object) -> None:
+        asked.append(number)
         for pid in context.pids():
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, number)
 
-    before = {s: signal.signal(s, hand_on) for s in (signal.SIGTERM, signal.SIGUSR1)}
+    main = threading.current_thread() is threading.main_thread()
+    before = {s: signal.signal(s, hand_on) for s in SIGNALS} if main else {}
     try:
         while not context.join():
             pass
     except multiprocessing.ProcessExitedException as error:
         if not said.empty():
             raise said.get() from None
+        if asked:  # a process that had not begun yet dies of the signal; the answer is the same
+            sys.exit(130 if signal.SIGINT in asked else REQUEUE)
         sys.exit(error.exit_code)
     finally:
         for number, handler in before.items():

@@ -50,7 +50,9 @@ def check(names: "list[str | Logger]") -> None:
         if name not in KNOWN:
             raise unknown("logger", name, KNOWN)
         if importlib.util.find_spec(name) is None:
-            raise TapetumError(f"the logger {name} is not installed; `pip install tapetum[{name}]` brings it.")
+            raise TapetumError(
+                f"the logger {name} is not installed; `pip install tapetum[{name}]` brings it."
+            )
 
 
 def build(names: "list[str | Logger] | None", run: Path, config: dict) -> list[Logger]:

@@ -67,7 +67,10 @@ def fit(
 
 
 def _update(
-    optimizer: torch.optim.Optimizer, parameters: list[nn.Parameter], clip: float, scaler: torch.amp.GradScaler | None
+    optimizer: torch.optim.Optimizer,
+    parameters: list[nn.Parameter],
+    clip: float,
+    scaler: torch.amp.GradScaler | None,
 ) -> dict[str, Tensor]:
     """Average the gradients over processes, clip them, and take the step."""
     if scaler:
@@ -87,7 +90,8 @@ def _update(
 def joined(kept: list[dict[str, Tensor]]) -> dict[str, Tensor]:
     """What micro-batches and processes kept, joined along the first axis in image order."""
     return {
-        name: distributed.gather(torch.cat([part[name].detach() for part in kept]).contiguous()) for name in kept[0]
+        name: distributed.gather(torch.cat([part[name].detach() for part in kept]).contiguous())
+        for name in kept[0]
     }
 
 
@@ -95,5 +99,7 @@ def joined(kept: list[dict[str, Tensor]]) -> dict[str, Tensor]:
 def averaged(outs: list[dict]) -> dict[str, Tensor]:
     """The logged numbers, averaged over micro-batches and processes."""
     names = [name for name in outs[0] if name != "keep"]
-    values = torch.stack([torch.stack([torch.as_tensor(o[n]).detach().double().cpu() for n in names]) for o in outs])
+    values = torch.stack(
+        [torch.stack([torch.as_tensor(o[n]).detach().double().cpu() for n in names]) for o in outs]
+    )
     return dict(zip(names, distributed.mean(values.mean(0))))

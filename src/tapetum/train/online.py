@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from tapetum.base import random
+from tapetum.base.errors import TapetumError
 from tapetum.data.decode import Damaged
 from tapetum.data.source import Source
 from tapetum.encoders.encoder import Encoder
@@ -34,16 +35,20 @@ def sample(source: Source, encoder: Encoder, most: int, seed: int) -> Sample:
             labels.append(-1 if source.labels is None else int(source.labels[i]))
         except Damaged:
             continue
+    if not pixels:
+        raise TapetumError(f"no image of {source.name} can be read.")
     return Sample(torch.stack(pixels), torch.tensor(np.array(labels)))
 
 
 @torch.no_grad()
 def embed(encoder: Encoder, pixels: Tensor, batch: int = 256) -> Tensor:
     """Features [N, D] float32 of uint8 images in eval mode, leaving the encoder as it was."""
-    was, device = encoder.training, next(encoder.parameters()).device
+    training = [part for part in encoder.modules() if part.training]
+    device = next(encoder.parameters()).device
     encoder.eval()
     parts = [encoder(part.to(device).float() / 255).float().cpu() for part in pixels.split(batch)]
-    encoder.train(was)
+    for part in training:
+        part.training = True
     return torch.cat(parts)
 
 

@@ -104,6 +104,8 @@ def build(method: Method, settings: OptimizerSettings, peak: float) -> torch.opt
     kwargs: dict = {"momentum": settings.momentum} if settings.name in ("sgd", "lars", "muon") else {}
     if settings.name in ("adamw", "lamb"):
         kwargs["betas"] = settings.betas
+    if settings.name == "lamb":
+        kwargs["max_grad_norm"] = None  # the loop clips; timm's LAMB would clip again
     parameter_groups = [g | {"weight_decay": 0.0} for g in groups(method, settings.scales())]
     return timm.optim.create_optimizer_v2(
         parameter_groups, opt=settings.name, lr=peak, weight_decay=0.0, **kwargs

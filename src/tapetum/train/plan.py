@@ -34,6 +34,10 @@ def fitted(given: dict[str, Any], groups: dict[str, dict]) -> tuple[dict[str, An
     that follows starts from the same weights as one without a trial.
     """
     budget = seconds(given["budget"]) if given.get("budget") else None
+    if setup.launch.launched():
+        raise TapetumError(
+            "each process of torchrun would measure for itself; use --devices N, or give --epochs."
+        )
     if budget and (given.get("epochs") or given.get("steps")):
         raise TapetumError("--budget chooses the epochs itself; leave out --epochs and --steps.")
     began = time.monotonic()
@@ -46,6 +50,8 @@ def fitted(given: dict[str, Any], groups: dict[str, dict]) -> tuple[dict[str, An
         given = {**given, "micro_batch": micro}
         job.feed.micro_batch = micro
     step_time, memory = trial(job)
+    if job.device.type == "cuda":
+        step_time /= world  # the trial did the work of all on one GPU
     rate = job.config["batch_size"] / step_time
     started = time.monotonic() - began
     if budget:

@@ -24,7 +24,10 @@ def where(resume: str | None, out: Path | None, plan: bool) -> tuple[bool, Path 
         if resume == "auto":
             return True, out
         raise TapetumError(f"{out} already holds a run; go on with --resume {out}, or choose another --out.")
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+    begun = {"method.py"} if resume == "auto" else set()  # what a run killed before its config.yaml leaves
+    if out.exists() and (
+        not out.is_dir() or any(p.suffix != ".part" and p.name not in begun for p in out.iterdir())
+    ):
         raise TapetumError(f"{out} exists and is not an empty folder; choose another --out.")
     return False, out
 

@@ -1,6 +1,8 @@
 """A pretraining run: its folder, its numbers, its checkpoints, and how it goes on after a stop."""
 
+import math
 import shutil
+import signal
 import time
 from pathlib import Path
 from typing import Any, cast
@@ -53,6 +55,7 @@ class Run:
         self.began = time.monotonic()
         self.waited = 0.0
         self.last_saved = time.monotonic()
+        self.scaler = torch.amp.GradScaler() if job.config["precision"] == "fp16" else None
         self.first: dict[str, float] = {}  # what the online look saw before the first step
 
     # ---- beginning ----
@@ -61,9 +64,9 @@ class Run:
         """Make the folder and write what the run is."""
         if self.main:
             self.folder.mkdir(parents=True, exist_ok=True)
-            config.write(self.folder / "config.yaml", self.job.config)
             if plugin := self.options.get("plugin"):
                 shutil.copy(plugin, self.folder / "method.py")
+            config.write(self.folder / "config.yaml", self.job.config)  # last: with it, the folder is a run
         self.note_environment()
 
     def note_environment(self) -> None:
@@ -81,6 +84,8 @@ class Run:
             path, facts = newest
             step = facts["step"]
             checkpoint.restore(path, facts, self.job.method, self.job.optimizer)
+            if self.scaler and facts["scaler"]:
+                self.scaler.load_state_dict(facts["scaler"])
             if facts["threads"] != torch.get_num_threads() and self.job.device.type == "cpu":
                 warn(
                     f"the checkpoint was made with {facts['threads']} threads, this process has "
@@ -94,7 +99,7 @@ class Run:
 
     # ---- the run ----
 
-    def train(self, start: int) -> None:
+    def train(self, start: int, stop: Stop) -> None:
         """From step `start` to the end; raises SystemExit when asked to stop."""
         job, per_epoch = self.job, self.job.feed.steps_per_epoch
         bank, held_out = self._samples()
@@ -102,7 +107,6 @@ class Run:
         every = (self.options["eval_every"] or max(1, job.config["epochs"] // 10)) * per_epoch
         if start == 0:
             self.first = self._look(0, bank, held_out)
-        scaler = torch.amp.GradScaler() if job.config["precision"] == "fp16" else None
         steps = fit(
             job.method,
             job.optimizer,
@@ -113,10 +117,11 @@ class Run:
             precision=job.config["precision"],
             clip=job.settings.clip,
             seed=job.config["seed"],
-            scaler=scaler,
+            scaler=self.scaler,
         )
         batch = job.config["batch_size"]
-        with Stop() as stop, Progress(job.steps * batch, "pretraining", done=start * batch) as progress:
+        stop.training = True
+        with Progress(job.steps * batch, "pretraining", done=start * batch) as progress:
             before = time.monotonic()
             for step in steps:
                 self.waited += step.waited
@@ -128,11 +133,11 @@ class Run:
                 progress.advance(batch, loss=float(step.numbers["loss"]), waiting=f"{share:.0%}")
                 if last or step.number % every == 0:
                     self._look(step.number, bank, held_out)
-                signal = stop.asked()
-                if last or signal or self._due(step.number):
+                asked = stop.asked()
+                if last or asked or self._due(step.number):
                     self._save(step)
-                if signal and not last:
-                    self._stopped(signal)
+                if asked and not last:
+                    self._stopped(asked)
 
     def _samples(self) -> tuple[online.Sample, online.Sample | None]:
         job, encoder = self.job, self.job.method.product()
@@ -154,17 +159,22 @@ class Run:
         return numbers
 
     def _log(self, step: Step, rate: float) -> None:
+        self._check(step)
         numbers = {name: float(value) for name, value in step.numbers.items()}
-        if not all(abs(v) < float("inf") for v in (numbers["loss"], numbers["gradient_norm"])):
-            raise TrainingFailed(
-                f"the loss is {numbers['loss']} and the gradient's norm {numbers['gradient_norm']} at step "
-                f"{step.number}; a lower --optimizer.lr usually cures it. The last checkpoint is from before."
-            )
         lr = max(group["lr"] for group in self.job.optimizer.param_groups)
         elapsed = time.monotonic() - self.began
         clock = {"time": round(elapsed, 3), "rate": round(rate, 1), "waited": round(self.waited / elapsed, 4)}
         epoch = step.number / self.job.feed.steps_per_epoch
         self._write({"step": step.number, "epoch": epoch, **numbers, "lr": lr, **clock})
+
+    def _check(self, step: Step) -> None:
+        """Raise TrainingFailed where training broke down; scaled fp16 gradients may overflow now and then."""
+        loss, norm = float(step.numbers["loss"]), float(step.numbers["gradient_norm"])
+        if not math.isfinite(loss) or not (self.scaler or math.isfinite(norm)):
+            raise TrainingFailed(
+                f"the loss is {loss} and the gradient's norm {norm} at step {step.number}; a lower "
+                "--optimizer.lr usually cures it. The last checkpoint is from before."
+            )
 
     def _write(self, row: dict[str, float]) -> None:
         if self.main:
@@ -182,23 +192,29 @@ class Run:
         return bool(distributed.gather(torch.tensor([due])).any()) if distributed.world() > 1 else due
 
     def _save(self, step: Step) -> None:
-        if not torch.isfinite(step.numbers["loss"]):
-            raise TrainingFailed(f"the loss is {float(step.numbers['loss'])} at step {step.number}.")
+        self._check(step)
         if self.main:
             checkpoint.save(
                 self.folder / "checkpoints",
                 step.number,
                 self.job.method,
                 self.job.optimizer,
-                {"threads": torch.get_num_threads(), "method": self.job.config["method"]},
+                {
+                    "threads": torch.get_num_threads(),
+                    "method": self.job.config["method"],
+                    "scaler": self.scaler.state_dict() if self.scaler else None,
+                },
                 self.options["keep_checkpoints"],
             )
             self.note_skipped()
         self.last_saved = time.monotonic()
 
     def note_skipped(self) -> None:
-        """List the files that were left out, each once."""
-        write_lines(self.folder / "skipped.jsonl", [*self.job.source.skipped, *self.job.canvas.skipped])
+        """List the files that were left out, each once, with those found before the run was stopped."""
+        path = self.folder / "skipped.jsonl"
+        rows = read_lines(path) if path.exists() else []
+        rows += [*self.job.source.skipped, *self.job.canvas.skipped]
+        write_lines(path, {row["path"]: row for row in rows}.values())
 
     def _stopped(self, number: int) -> None:
         again = f"tapetum pretrain --resume {self.folder}"
@@ -206,7 +222,8 @@ class Run:
             again += f" --method {self.folder / 'method.py'}"
         if self.main:
             say(f"stopped as asked; everything is saved. Go on with: {again}")
-        raise SystemExit(130 if number == 2 else REQUEUE)
+        distributed.gather(torch.zeros(1))  # none leaves before the checkpoint stands
+        raise SystemExit(130 if number == signal.SIGINT else REQUEUE)
 
     def finish(self) -> dict[str, Any]:
         """Write the product: encoder.safetensors, encoder.json and, where the method predicts, the head."""
@@ -266,7 +283,7 @@ def pretrain(
 
 def body(given: dict[str, Any], groups: dict[str, dict], folder: Path, resume: bool) -> dict[str, Any]:
     """What each process does."""
-    with launch.group():
+    with Stop() as stop, launch.group():
         quiet = distributed.rank() > 0
         job = setup.prepare(given, groups, quiet)
         run = Run(
@@ -283,7 +300,7 @@ def body(given: dict[str, Any], groups: dict[str, dict], folder: Path, resume: b
             run.create()
             if not quiet:
                 _announce(job)
-        run.train(start)
+        run.train(start, stop)
         result = run.finish()
         if not quiet:
             say(f"done in {duration(result['seconds'])}: {folder}/encoder.safetensors")

@@ -73,6 +73,8 @@ def prepare(given: dict[str, Any], groups: dict[str, dict], quiet: bool = False)
     world = launch.count(value["devices"])
     _check_numbers(value, world)
     device = launch.device(value["devices"])
+    if value["precision"] == "fp16" and device.type == "cpu":
+        raise TapetumError("precision fp16 needs a GPU; on a CPU use bf16 or fp32.")
 
     torch.manual_seed(value["seed"])
     encoder = encoders.build(

@@ -1,4 +1,4 @@
-"""Being asked to stop: Ctrl-C, a scheduler's SIGTERM or SIGUSR1. The step under way is finished first."""
+"""Being asked to stop: Ctrl-C, a scheduler's SIGTERM or SIGUSR1. A step under way is finished first."""
 
 import signal
 import threading
@@ -12,10 +12,14 @@ REQUEUE = 75  # EX_TEMPFAIL: the job is to be started again with the same comman
 
 
 class Stop:
-    """A context in which signals are noted rather than obeyed; a second Ctrl-C interrupts at once."""
+    """A context in which signals are noted rather than obeyed; a second Ctrl-C interrupts at once.
+
+    While `training` is not set there is nothing to save yet, and a signal ends the process at once.
+    """
 
     def __init__(self) -> None:
         self.signal = 0
+        self.training = False
         self.before: dict = {}
 
     def __enter__(self) -> "Stop":
@@ -24,8 +28,10 @@ class Stop:
         return self
 
     def _note(self, number: int, frame: object) -> None:
-        if self.signal == signal.SIGINT == number:
+        if number == signal.SIGINT and (self.signal == number or not self.training):
             raise KeyboardInterrupt
+        if not self.training:
+            raise SystemExit(REQUEUE)
         self.signal = number
 
     def asked(self) -> int:
