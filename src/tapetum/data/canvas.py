@@ -2,6 +2,8 @@
 
 import os
 import signal
+import threading
+import time
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -99,7 +101,7 @@ class Canvas:
                 collate_fn=_unchanged,
                 num_workers=self.workers,
                 persistent_workers=True,
-                worker_init_fn=_ignore_signals,
+                worker_init_fn=_begin,
                 generator=torch.Generator(),  # else each epoch would draw from the generator of dropout
             )
         self._batches.batches = batches
@@ -215,11 +217,21 @@ def _unchanged(part: Any) -> Any:
     return part
 
 
-def _ignore_signals(worker: int) -> None:
-    """Workers live until training tells them to go, also when Ctrl-C or a scheduler signals all processes."""
+def _begin(worker: int) -> None:
+    """Workers live until training tells them to go, also when Ctrl-C or a scheduler signals all processes.
+
+    They end with their parent even if it was killed: torch's own would wait for ever to hand over a batch.
+    """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     if hasattr(signal, "SIGUSR1"):
         signal.signal(signal.SIGUSR1, signal.SIG_IGN)
+    threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
+
+
+def _end_with(parent: int) -> None:
+    while os.getppid() == parent:
+        time.sleep(1)
+    os._exit(1)
 
 
 def cores() -> int:
