@@ -89,7 +89,7 @@ def table(rows: Iterable[Sequence[Any]], columns: Sequence[str], title: str | No
     from rich.table import Table
 
     stream = _stream()
-    rows = [[str(cell) for cell in row] for row in rows]
+    rows = [[f"{cell:.4g}" if isinstance(cell, float) else str(cell) for cell in row] for row in rows]
     out = Table(title=title, title_justify="left", title_style="bold", box=None, pad_edge=False)
     for i, name in enumerate(columns):
         cells = [row[i] for row in rows if row[i]]
