@@ -1,5 +1,8 @@
 """One pass gives all that an encoder promises, for every family of backbones; the rest is refused."""
 
+import copy
+import socket
+
 import pytest
 import torch
 from torch import nn
@@ -69,6 +72,28 @@ def test_kept_patches_keep_their_positions(vit, x):
 
 
 @torch.no_grad()
+def test_kept_patches_image_by_image(vit, x):
+    """Written slowly: each image alone, its patches picked by hand."""
+    keep = torch.stack([torch.randperm(vit.grid**2)[:5] for _ in range(2)])
+    shown = vit.features(x, keep=keep)
+    for i in range(2):
+        tokens = vit.net.patch_embed(normalised(vit, x[i : i + 1]))
+        given = vit.net._pos_embed(tokens)
+        given, rope = given if isinstance(given, tuple) else (given, None)
+        first = vit.net.num_prefix_tokens
+        some = torch.cat([given[:, :first], given[:, [first + int(k) for k in keep[i]]]], 1)
+        some = vit.net.norm_pre(some)
+        for number, block in enumerate(vit.net.blocks):
+            if rope is None:
+                some = block(some)
+            else:
+                own = rope[number] if rope.ndim == 4 else rope  # [heads, N, R] or [N, R]
+                some = block(some, rope=own[..., keep[i], :])
+        vector = vit.net.forward_head(vit.net.norm(some))
+        torch.testing.assert_close(shown.vector[i : i + 1], vector, atol=1e-5, rtol=1e-5)
+
+
+@torch.no_grad()
 def test_patches_that_are_not_kept_have_no_influence(vit, x):
     keep = torch.arange(0, vit.grid**2, 2).expand(2, -1)
     spoilt = x.clone()
@@ -120,6 +145,8 @@ def test_layers_and_other_sizes(vit, x):
     torch.testing.assert_close(vit.net.forward_head(last, pre_logits=True), features.vector)
     assert vit(x[..., :16, :16]).shape == (2, vit.dim)
     assert vit.maps(x[..., :16, :]).shape == (2, vit.dim, 16 // vit.patch, 32 // vit.patch)
+    with pytest.raises(TapetumError, match=f"31 x 32 pixels do not divide into patches of {vit.patch}"):
+        vit(x[..., :31, :])
     with pytest.raises(TapetumError, match="no block 2"):
         vit.features(x, layers=(2,))
 
@@ -191,7 +218,7 @@ def test_stems_and_patches_follow_the_image_size():
     [
         ("resnet81", {}, "unknown encoder 'resnet81'; did you mean 'resnet18'"),
         ("resnet18", {"layer": 3}, "resnet18 takes no argument 'layer'"),
-        ("vit_tiny_patch16_224", {"patch_size": 5}, "cannot be built|does not take images"),
+        ("vit_tiny_patch16_224", {"patch_size": 5}, "32 x 32 pixels do not divide into patches of 5"),
         ("resnet18", {"stem": "5x5/3"}, "no stem '5x5/3'"),
         ("vit_tiny_patch16_224", {**SMALL, "stem": "3x3/1"}, "no stem '3x3/1' for VisionTransformer"),
         ("resnet18", {"weights": "nowhere.safetensors"}, "there is no encoder nowhere.safetensors"),
@@ -217,6 +244,28 @@ def test_public_weights_that_cannot_be_had(monkeypatch):
     monkeypatch.setattr(timm, "create_model", offline)
     with pytest.raises(TapetumError, match=r"public weights of resnet18.*ConnectionError: no route to host"):
         load("timm:resnet18")
+
+
+def test_public_weights_without_a_network(monkeypatch, tmp_path):
+    from huggingface_hub import constants
+
+    with socket.socket() as free:  # a port where nobody listens
+        free.bind(("127.0.0.1", 0))
+        monkeypatch.setattr(constants, "ENDPOINT", f"http://127.0.0.1:{free.getsockname()[1]}")
+        monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
+        monkeypatch.setattr("urllib.request.getproxies", dict)
+        with pytest.raises(TapetumError, match="public weights of resnet18 cannot be had"):
+            load("timm:resnet18")
+    assert not constants.HF_HUB_OFFLINE, "the client is left as it was"
+
+
+def test_a_copy_shares_nothing(vit, x):
+    other = copy.deepcopy(vit)
+    before = vit(x)
+    with torch.no_grad():
+        for tensor in other.parameters():
+            tensor.add_(1)
+    assert torch.equal(vit(x), before) and not torch.allclose(other(x), before)
 
 
 def test_random_weights_are_the_same_each_time_and_leave_torch_alone():

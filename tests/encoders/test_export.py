@@ -144,6 +144,24 @@ def test_equal_names_and_shapes_are_not_enough(tmp_path):
     assert list(tmp_path.iterdir()) == [], "nothing is left behind"
 
 
+def test_what_timm_cannot_load_back_is_refused(tmp_path):
+    swin = build("swin_tiny_patch4_window7_224", 32, window_size=2, depths=(1, 1, 1, 1))
+    with pytest.raises(TapetumError, match=r"timm cannot load swin_tiny.*Missing key"):
+        export(swin, tmp_path / "out", "timm")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_onnx_says_what_is_missing_and_what_is_too_large(tmp_path, monkeypatch):
+    encoder = made("resnet")
+    monkeypatch.setattr("tapetum.encoders.export.ONNX_LIMIT", 1000)
+    pytest.importorskip("onnxscript", reason="the exporter needs onnxscript")
+    with pytest.raises(TapetumError, match="exceeds the 2 GB"):
+        export(encoder, tmp_path / "out.onnx", "onnx")
+    monkeypatch.setitem(sys.modules, "onnxscript", None)
+    with pytest.raises(TapetumError, match=r"needs onnxscript: pip install tapetum\[onnx\]"):
+        export(encoder, tmp_path / "out.onnx", "onnx")
+
+
 def test_nothing_is_overwritten_and_words_are_checked(tmp_path):
     (tmp_path / "there").mkdir()
     (tmp_path / "there" / "mine.txt").write_text("mine")

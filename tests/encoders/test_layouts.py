@@ -185,6 +185,35 @@ def test_positions_and_patches_are_resampled_as_timm_does(tmp_path):
     torch.testing.assert_close(encoder.net.patch_embed.proj.weight, wanted)
 
 
+def test_timms_conversion_is_left_out_where_nothing_is_to_convert(tmp_path):
+    """It takes a Swin without its head for one of an older layout and moves its layers."""
+    args = {"window_size": 2, "depths": (1, 1, 1, 1)}
+    start = build("swin_tiny_patch4_window7_224", 32, **args)
+    start.save(tmp_path)
+    again = build("swin_tiny_patch4_window7_224", 32, weights=str(tmp_path), **args)
+    assert again.digest() == start.digest()
+
+
+@pytest.mark.parametrize("rename", [False, True])
+def test_files_older_than_batchnorms_counters(tmp_path, rename):
+    start = randomised(build("resnet10_w32", 32, stem="timm"))
+    state = {n: t for n, t in start.net.state_dict().items() if "num_batches" not in n}
+    if rename:
+        state = {f"n{i}": t for i, t in enumerate(state.values())}
+    torch.save(state, tmp_path / "w.pth")
+    same_features(start, build("resnet10_w32", 32, stem="timm", weights=str(tmp_path / "w.pth")).eval())
+
+
+def test_one_other_shape_in_the_order_is_refused(tmp_path):
+    state = {
+        f"n{i}": t for i, t in enumerate(build("resnet10_w32", 32, stem="timm").net.state_dict().values())
+    }
+    state["n1"], state["n0"] = state.pop("n0"), state.pop("n1")  # the same shapes, but not in order
+    torch.save(state, tmp_path / "w.pth")
+    with pytest.raises(TapetumError, match="are not known"):
+        build("resnet10_w32", 32, stem="timm", weights=str(tmp_path / "w.pth"))
+
+
 def test_same_shapes_under_other_names_load_in_order(tmp_path, capsys):
     start = randomised(build("resnet10_w32", 32, stem="timm"))
     state = {f"n{i:03}": t for i, t in enumerate(start.net.state_dict().values())}

@@ -35,6 +35,7 @@ def transformer(
         raise TapetumError(
             f"there is no block {wrong[0]}; this backbone has blocks 0 to {len(net.blocks) - 1}."
         )
+    _check_size(net, x)
     x = net.patch_embed(x)  # [B, H, W, D] where sizes may vary, else [B, N, D]
     if hide is not None:
         assert blank is not None
@@ -63,6 +64,13 @@ def transformer(
     if isinstance(net.norm, nn.Identity):
         x = net.fc_norm(x)  # networks that normalise after pooling have their only norm there
     return vector, x[:, :prefix], x[:, prefix:], None, between
+
+
+def _check_size(net: Any, x: Tensor) -> None:
+    height, width = x.shape[-2:]
+    side = net.patch_embed.feat_ratio()
+    if (height % side or width % side) and not getattr(net.patch_embed, "dynamic_img_pad", False):
+        raise TapetumError(f"images of {height} x {width} pixels do not divide into patches of {side}.")
 
 
 def _causal(net: Any, x: Tensor) -> Tensor:

@@ -1,9 +1,15 @@
 """Encoders by name: timm's models, our presets of them, and modules from Python."""
 
+import contextlib
 import re
+import socket
+import urllib.request
+from collections.abc import Iterator
 from typing import Any
+from urllib.parse import urlsplit
 
 import torch
+from huggingface_hub import constants as hub
 from torch import nn
 
 from tapetum.base.errors import TapetumError, unknown
@@ -116,12 +122,28 @@ def create(model: str, image_size: int, args: dict[str, Any], public: bool = Fal
 
 def _public(model: str, kwargs: dict[str, Any]) -> nn.Module:
     try:
-        return timm.create_model(model, pretrained=True, num_classes=0, **kwargs)
+        with _no_retries_offline():
+            return timm.create_model(model, pretrained=True, num_classes=0, **kwargs)
     except Exception as error:  # the hub's client and its connections raise kinds of their own
+        why = f"{type(error).__name__}: {_first_line(error).split('. ')[0]}"
         raise TapetumError(
-            f"the public weights of {model} cannot be had ({type(error).__name__}: {_first_line(error)}); "
-            "give a file with --weights FILE instead."
+            f"the public weights of {model} cannot be had ({why}); give a file with --weights FILE instead."
         ) from error
+
+
+@contextlib.contextmanager
+def _no_retries_offline() -> Iterator[None]:
+    """Where the hub cannot be reached, only what was downloaded earlier: its client tries for a minute."""
+    before, host = hub.HF_HUB_OFFLINE, urlsplit(hub.ENDPOINT)
+    if not before and not urllib.request.getproxies():
+        try:
+            socket.create_connection((host.hostname, host.port or 443), timeout=5).close()
+        except OSError:
+            hub.HF_HUB_OFFLINE = True
+    try:
+        yield
+    finally:
+        hub.HF_HUB_OFFLINE = before
 
 
 def _first_line(error: Exception) -> str:

@@ -24,6 +24,7 @@ from tapetum.encoders.encoder import Encoder
 from tapetum.encoders.spec import Spec
 
 TOLERANCE = 1e-4  # largest difference of a feature, as a share of the largest feature where that exceeds 1
+ONNX_LIMIT = 1.9e9  # bytes
 CROP_MODES = {"crop": "center", "pad": "border", "squash": "squash"}  # timm's words
 
 
@@ -67,7 +68,7 @@ def _timm(encoder: Encoder, out: Path) -> float:
         try:
             model = timm.create_model(f"local-dir:{folder}", pretrained=True).eval()
         except (RuntimeError, ValueError, TypeError, AssertionError) as error:
-            reason = str(error).splitlines()[0]
+            reason = " ".join(str(error).split())[:200]
             raise TapetumError(
                 f"timm cannot load {spec.name} back ({reason}); export it with --format safetensors."
             ) from error
@@ -101,6 +102,8 @@ def _onnx(encoder: Encoder, out: Path) -> float | None:
         import onnxscript  # noqa: F401
     except ImportError as error:
         raise TapetumError(f"--format onnx needs {error.name}: pip install tapetum[onnx]") from error
+    if sum(t.nbytes for t in encoder.state_dict().values()) > ONNX_LIMIT:
+        raise TapetumError(f"{encoder.name} exceeds the 2 GB of one ONNX file; use --format safetensors.")
     for parameter in encoder.parameters():
         parameter.requires_grad_(False)
     try:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from tapetum.encoders.encoder import Encoder
 
 WRAPPERS = ("teacher", "student", "state_dict", "model", "encoder", "backbone")
+COUNTER = "num_batches_tracked"  # of BatchNorm; old files have none, and features do not depend on it
 SUFFIXES = (".safetensors", ".pt", ".pth", ".bin")
 
 
@@ -154,6 +155,8 @@ def load_into(encoder: "Encoder", what: str | Path, exact: bool = False) -> None
         raise TapetumError(f"{file} is damaged: its weights are not those that were written.")
     net = encoder.net
     own = net.state_dict()
+    if not exact and all(tensor.ndim for tensor in state.values()):
+        own = {name: t for name, t in own.items() if not name.endswith(COUNTER)}
     state |= {
         name: state[first] for name, first in aliases(net).items() if first in state and name not in state
     }
@@ -174,7 +177,7 @@ def load_into(encoder: "Encoder", what: str | Path, exact: bool = False) -> None
             f"{what} does not fit {encoder.name}: {len(missing)} tensors are missing{_some(missing)} and "
             f"{len(strange)} are not known{_some(strange)}."
         )
-    net.load_state_dict(state)
+    net.load_state_dict(net.state_dict() | state)  # strict but for the counters
 
 
 def _shapes(state: State) -> list[torch.Size]:
