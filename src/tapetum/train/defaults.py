@@ -12,6 +12,17 @@ from tapetum.data.source import Source
 from tapetum.methods.method import Method
 
 
+PLAIN = {  # what needs no look at the data
+    "method": "simclr",
+    "weights": "none",
+    "labels": "auto",
+    "seed": 0,
+    "devices": "auto",
+    "log_every": 10,
+    "keep_checkpoints": 2,
+}
+
+
 @dataclass(frozen=True)
 class Choice:
     """A setting's value and why it has it."""

@@ -16,7 +16,7 @@ from tapetum.base.console import Progress, duration, say, warn
 from tapetum.base.errors import TapetumError, TrainingFailed
 from tapetum.base.files import append_line, read_lines, replacing, write_json, write_lines
 from tapetum.data import Source, open_data
-from tapetum.train import checkpoint, config, launch, online, setup
+from tapetum.train import checkpoint, config, defaults, launch, online, setup
 from tapetum.train import resume as resume_
 from tapetum.train.environment import environment
 from tapetum.train.loggers import Logger
@@ -25,20 +25,8 @@ from tapetum.train.loggers import check as check_loggers
 from tapetum.train.loop import Step, fit
 from tapetum.train.stop import REQUEUE, Stop
 
-DEFAULTS = {  # what needs no look at the data; the rest is chosen in defaults.py
-    "method": "simclr",
-    "weights": "none",
-    "labels": "auto",
-    "seed": 0,
-    "devices": "auto",
-    "log_every": 10,
-    "keep_checkpoints": 2,
-}
-CLOCK = (
-    "time",
-    "rate",
-    "waited",
-)  # fields of metrics.jsonl that tell the time; all others repeat bit for bit
+# Fields of metrics.jsonl that tell the time; all others repeat bit for bit.
+CLOCK = ("time", "rate", "waited")
 
 
 class Run:
@@ -263,7 +251,7 @@ def pretrain(
         given, groups = resume_.continued(folder, given, groups)
     elif data is None:
         raise TapetumError(f"there is no run in {folder} yet, so pretrain needs DATA.")
-    given |= {name: value for name, value in DEFAULTS.items() if given.get(name) is None}
+    given |= {name: value for name, value in defaults.PLAIN.items() if given.get(name) is None}
     groups = config.parsed(groups, given["method"])
     check_loggers(given["logger"] or [])
     if given.get("budget") or plan or given.get("micro_batch") == "auto":
