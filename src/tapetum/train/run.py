@@ -112,6 +112,7 @@ class Run:
         with Progress(job.steps * batch, "pretraining", done=start * batch) as progress:
             before = time.monotonic()
             for step in steps:
+                self._check(step)
                 self.waited += step.waited
                 last = step.number == job.steps
                 if last or step.number % self.options["log_every"] == 0:
@@ -147,7 +148,6 @@ class Run:
         return numbers
 
     def _log(self, step: Step, rate: float) -> None:
-        self._check(step)
         numbers = {name: float(value) for name, value in step.numbers.items()}
         lr = max(group["lr"] for group in self.job.optimizer.param_groups)
         elapsed = time.monotonic() - self.began
@@ -180,7 +180,6 @@ class Run:
         return bool(distributed.gather(torch.tensor([due])).any()) if distributed.world() > 1 else due
 
     def _save(self, step: Step) -> None:
-        self._check(step)
         if self.main:
             checkpoint.save(
                 self.folder / "checkpoints",
@@ -287,15 +286,11 @@ def body(given: dict[str, Any], groups: dict[str, dict], folder: Path, resume: b
             start = 0
             run.create()
             if not quiet:
-                _announce(job)
+                rows = [(name, setup.plain(c.value), c.reason) for name, c in job.choices.items()]
+                console.table(rows, ("setting", "value", "why"))
         run.train(start, stop)
         result = run.finish()
         if not quiet:
             say(f"done in {duration(result['seconds'])}: {folder}/encoder.safetensors")
             say(f"measure it with: tapetum evaluate {folder} --train-data {job.config['data']}")
         return result
-
-
-def _announce(job: setup.Job) -> None:
-    rows = [(name, setup.plain(choice.value), choice.reason) for name, choice in job.choices.items()]
-    console.table(rows, ("setting", "value", "why"))
