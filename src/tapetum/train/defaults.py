@@ -11,7 +11,6 @@ from tapetum.data.decode import Damaged
 from tapetum.data.source import Source
 from tapetum.methods.method import Method
 
-
 PLAIN = {  # what needs no look at the data
     "method": "simclr",
     "weights": "none",
