@@ -86,18 +86,6 @@ def stream(monkeypatch) -> None:
     monkeypatch.setattr("tapetum.data.canvas.free_memory", lambda: 0)
 
 
-def flags(settings: dict) -> list[str]:
-    """Settings as they are typed."""
-    typed = []
-    for name, value in settings.items():
-        if group := name.removesuffix("_settings") if name.endswith("_settings") else "":
-            for inner, v in value.items():
-                typed += [f"--{group}.{inner}", ",".join(map(str, v)) if isinstance(v, list) else str(v)]
-        else:
-            typed += [f"--{name.replace('_', '-')}", str(value)]
-    return typed
-
-
 def start(*arguments: object, **environment: object) -> subprocess.Popen:
     """Begin `tapetum pretrain ...` in a process of its own."""
     return subprocess.Popen(
@@ -144,7 +132,7 @@ def assert_same(run: Path, wanted: Path) -> None:
     assert len(read_lines(run / "skipped.jsonl")) == 1
 
 
-def test_killed_at_a_random_step_and_while_writing(images, tmp_path):
+def test_killed_at_a_random_step_and_while_writing(flags, images, tmp_path):
     tapetum.pretrain(images, out=str(tmp_path / "whole"), **COMMON, **BYOL)
     run = tmp_path / "run"
     command = [images, "--out", run, "--resume", "auto", *flags(COMMON | BYOL)]
@@ -165,7 +153,7 @@ def test_killed_at_a_random_step_and_while_writing(images, tmp_path):
     assert_same(run, tmp_path / "whole")
 
 
-def test_killed_before_its_first_checkpoint_and_with_other_workers(images, tmp_path, stream):
+def test_killed_before_its_first_checkpoint_and_with_other_workers(flags, images, tmp_path, stream):
     whole, run = tmp_path / "whole", tmp_path / "run"
     tapetum.pretrain(images, out=str(whole), **COMMON, **DINO)
 
@@ -189,7 +177,7 @@ def test_killed_before_its_first_checkpoint_and_with_other_workers(images, tmp_p
     assert_same(held, whole)
 
 
-def test_asked_to_stop_it_saves_and_goes_on(images, tmp_path):
+def test_asked_to_stop_it_saves_and_goes_on(flags, images, tmp_path):
     tapetum.pretrain(images, out=str(tmp_path / "whole"), **COMMON, **SIMCLR)
     run = tmp_path / "run"
     command = [images, "--out", run, "--resume", "auto", *flags(COMMON | SIMCLR | {"checkpoint_steps": 100})]
@@ -211,7 +199,7 @@ def test_asked_to_stop_it_saves_and_goes_on(images, tmp_path):
     assert_same(run, tmp_path / "whole")
 
 
-def test_asked_to_stop_before_its_first_step(images, tmp_path):
+def test_asked_to_stop_before_its_first_step(flags, images, tmp_path):
     process = start(images, "--out", tmp_path / "run", *flags(COMMON | SIMCLR))
     while process.poll() is None and not (tmp_path / "run" / "config.yaml").exists():
         time.sleep(0.002)
