@@ -102,7 +102,7 @@ def spawn(world: int, body: Callable, arguments: dict) -> None:
     main = threading.current_thread() is threading.main_thread()
     before = {s: signal.signal(s, hand_on) for s in SIGNALS} if main else {}
     try:
-        while not context.join():
+        while not context.join(grace_period=10):  # seconds for the others to leave by themselves
             pass
     except multiprocessing.ProcessExitedException as error:
         if not said.empty():
