@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 from PIL import Image
@@ -42,7 +43,7 @@ from tapetum.cli import main
 if __name__ == "__main__":
     sys.exit(main())
 """
-COMMON = {
+COMMON: dict[str, Any] = {
     "image_size": 32,
     "batch_size": 8,
     "steps": 14,
@@ -51,16 +52,21 @@ COMMON = {
     "eval_every": 1,
     "workers": 1,
 }
-RESNET = {"encoder": "resnet10_w32", "encoder_settings": {"channels": [8, 16, 32, 64]}}
-BYOL = {"method": "byol", "method_settings": {"hidden": 32, "dim": 16}, "precision": "bf16", **RESNET}
-SIMCLR = {
+RESNET: dict[str, Any] = {"encoder": "resnet10_w32", "encoder_settings": {"channels": [8, 16, 32, 64]}}
+BYOL: dict[str, Any] = {
+    "method": "byol",
+    "method_settings": {"hidden": 32, "dim": 16},
+    "precision": "bf16",
+    **RESNET,
+}
+SIMCLR: dict[str, Any] = {
     "method": "simclr",
     "method_settings": {"hidden": 32, "dim": 16},
     "optimizer_settings": {"name": "lamb"},
     "precision": "fp32",
     **RESNET,
 }
-DINO = {
+DINO: dict[str, Any] = {
     "method": "dino",
     "method_settings": {"hidden": 32, "dim": 16, "prototypes": 24, "small_crops": 2},
     "encoder": "resnet10_w32",

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -62,7 +63,7 @@ def _share(folder: str) -> None:
     torch.set_num_threads(1)
     with launch.group():
         rank = distributed.rank()
-        found = {}
+        found: dict[str, Any] = {}
         for kind in SHAPES:
             module = norm(kind)
             sync_norm.synchronise(module)
@@ -152,7 +153,7 @@ def test_two_processes_train_stop_and_go_on(flags, tmp_path):
         (tmp_path / "images").mkdir(exist_ok=True)
         Image.fromarray(pixels).save(tmp_path / "images" / f"{i:03}.png")
     run = tmp_path / "run"
-    settings = {
+    settings: dict[str, Any] = {
         "method_settings": {"hidden": 16, "dim": 8},
         "encoder": "resnet10_w32",
         "encoder_settings": {"channels": [8, 16, 32, 64]},

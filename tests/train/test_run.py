@@ -2,6 +2,7 @@
 
 import math
 import random
+from typing import Any
 
 import pytest
 import torch
@@ -12,7 +13,7 @@ from tapetum.base.errors import TapetumError, TrainingFailed
 from tapetum.methods import find
 from tapetum.train import checkpoint, loggers, online, plan, resume, run, sandbox, setup
 
-SMALL = {
+SMALL: dict[str, Any] = {
     "method": "simclr",
     "method_settings": {"hidden": 16, "dim": 8},
     "encoder": "resnet10_w32",
@@ -140,7 +141,7 @@ def test_the_micro_batch_found_is_the_largest_that_fits(monkeypatch):
 def test_a_look_leaves_modes_statistics_and_generators_alone():
     ready = setup.prepare(*job())
     encoder = ready.method.encoder.train()
-    encoder.net.layer1.eval()  # somebody's frozen part
+    encoder.net.get_submodule("layer1").eval()  # somebody's frozen part
     modes = [part.training for part in encoder.modules()]
     before, generator = sandbox.state(encoder), torch.get_rng_state()
     bank = online.sample(ready.source, encoder, 40, seed=0)
