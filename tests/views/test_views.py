@@ -162,6 +162,13 @@ def test_settings_of_views_are_found_changed_and_refused():
         specs.configured(tree, {"flip": 2.0})
 
 
+def test_sizes_are_rounded_to_whole_patches():
+    tree = specs.whole_patches({"large": V.simclr(), "small": [V.simclr(0.43), V.Flip()]}, 32, 8)
+    sizes = [s.size for view in specs.leaves(tree) for s in view.steps if isinstance(s, V.Crop)]
+    assert sizes == [32, 16]
+    assert specs.whole_patches(V.crop_only(0.01), 32, 8).steps[0].size == 8
+
+
 def test_random_numbers_of_a_batch_are_shared_and_of_images_are_their_own():
     rng = V.Draw(0, 0, 5, torch.arange(3))
     batch = V.Batch({"label": torch.zeros(3)}, rng)

@@ -85,6 +85,8 @@ def prepare(given: dict[str, Any], groups: dict[str, dict], quiet: bool = False)
     )
     method = build_method(kind, encoder, source, value["image_size"], groups.get("method", {}))
     method.views = specs.configured(method.views, groups.get("views", {}))
+    if encoder.patch:  # 0.43 of 32 pixels is no whole number of patches
+        method.views = specs.whole_patches(method.views, value["image_size"], encoder.patch)
     method.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     if world > 1:
         sync_norm.synchronise(method)

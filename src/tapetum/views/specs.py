@@ -145,6 +145,17 @@ def mapped(tree: Any, f: Any) -> Any:
     return f(View() + tree)
 
 
+def whole_patches(tree: Any, image_size: int, patch: int) -> Any:
+    """The nest with every view's size in pixels, rounded to a multiple of `patch` (at least one)."""
+
+    def fit(step: Operation) -> Operation:
+        if not isinstance(step, Crop | Resize):
+            return step
+        return replace(step, size=max(1, round(pixels(step.size, image_size) / patch)) * patch)
+
+    return mapped(tree, lambda view: View(tuple(map(fit, view.steps))))
+
+
 def largest(tree: Any, image_size: int) -> int:
     """The largest side in pixels that any view of the nest asks for."""
     return max(view.size(image_size) for view in leaves(tree))
