@@ -113,8 +113,9 @@ def measure(encoder) -> dict:
         protocols=["knn", "linear"],
         baselines=False,
     )
-    numbers = {result.name: round(result.value, 4) for result in results}
-    numbers["protocols"] = {result.name: result.protocol_id for result in results}
+    names = ["knn", "linear"]  # results come in the order asked
+    numbers: dict = {name: round(result.value, 4) for name, result in zip(names, results)}
+    numbers["protocols"] = {name: result.protocol_id for name, result in zip(names, results)}
     if isinstance(encoder, Path):
         own = head_accuracy(encoder, features(load(encoder), open_data(f"{data()}/test")))
         numbers |= {} if own is None else {"classifier": round(own, 4)}
