@@ -8,7 +8,7 @@ PIP := $(BIN)/python -m pip install -qq --disable-pip-version-check -c constrain
 
 .PHONY: demo test prove lint docs setup clean
 
-demo: $(VENV)/demo.stamp  ## pretrain on photographs of solar cells and measure the result (8 minutes on two cores)
+demo: $(VENV)/demo.stamp  ## pretrain on photographs of solar cells and measure the result (some minutes on two cores)
 	$(BIN)/python -m tapetum demo
 
 test: lint  ## every check; the tests that need real data say so and skip unless TAPETUM_DATA names its folder

@@ -4,11 +4,13 @@ import os
 
 os.environ["OMP_NUM_THREADS"] = "1"  # before torch is imported: tests run side by side
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 import tapetum.base.torchvision_compat  # noqa: F401 - lightly, an oracle, imports torchvision by itself
 
@@ -38,3 +40,18 @@ def data_folder() -> Path:
     if not DATA:
         pytest.skip("needs real data: set TAPETUM_DATA to the folder that holds it")
     return Path(DATA)
+
+
+@pytest.fixture(scope="session")
+def write_photos() -> Callable[[Path], None]:
+    """A function that puts 24 photos of two classes into FOLDER/photos, and unsorted into FOLDER/flat."""
+
+    def write(folder: Path) -> None:
+        rng = np.random.default_rng(0)
+        for i in range(24):
+            pixels = rng.integers(0, 255, (32, 32, 3), dtype=np.uint8)
+            for name in (f"photos/{'cat' if i % 2 else 'dog'}/{i}.png", f"flat/{i}.png"):
+                (folder / name).parent.mkdir(parents=True, exist_ok=True)
+                Image.fromarray(pixels).save(folder / name)
+
+    return write

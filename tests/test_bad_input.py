@@ -13,7 +13,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from tapetum import cli
@@ -40,15 +39,10 @@ def digests(folder: Path) -> dict[str, str]:
 
 
 @pytest.fixture(scope="module")
-def model(tmp_path_factory) -> Path:
+def model(tmp_path_factory, write_photos) -> Path:
     """24 photos of two classes, also without classes and packed, a run of six steps, and its features."""
     folder = tmp_path_factory.mktemp("model")
-    rng = np.random.default_rng(0)
-    for i in range(24):
-        pixels = rng.integers(0, 255, (32, 32, 3), dtype=np.uint8)
-        for name in (f"photos/{'cat' if i % 2 else 'dog'}/{i}.png", f"flat/{i}.png"):
-            (folder / name).parent.mkdir(parents=True, exist_ok=True)
-            Image.fromarray(pixels).save(folder / name)
+    write_photos(folder)
     with zipfile.ZipFile(folder / "photos.zip", "w") as packed:
         for file in sorted((folder / "photos").rglob("*.png")):
             packed.write(file, f"train/{file.relative_to(folder / 'photos')}")

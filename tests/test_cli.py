@@ -9,7 +9,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import yaml
-from PIL import Image
 
 import tapetum
 from tapetum import cli, verbs
@@ -39,15 +38,10 @@ def ask(capsys, *arguments: object) -> tuple[int, str, str]:
 
 
 @pytest.fixture(scope="session")
-def work(tmp_path_factory) -> Path:
+def work(tmp_path_factory, write_photos) -> Path:
     """Images of two classes, images without classes, files that are wrong, and a finished run."""
     folder = tmp_path_factory.mktemp("work")
-    rng = np.random.default_rng(0)
-    for i in range(24):
-        pixels = rng.integers(0, 255, (32, 32, 3), dtype=np.uint8)
-        for name in (f"photos/{'cat' if i % 2 else 'dog'}/{i}.png", f"flat/{i}.png"):
-            (folder / name).parent.mkdir(parents=True, exist_ok=True)
-            Image.fromarray(pixels).save(folder / name)
+    write_photos(folder)
     (folder / "empty").mkdir()
     (folder / "filled").mkdir()
     (folder / "filled" / "thing.txt").write_text("something")

@@ -157,7 +157,7 @@ def evaluate(
         batch_size: images at once.
         precision: what features are computed in.
         device: where features are computed. [a GPU where there is one]
-        workers: processes that read images. [one a core]
+        workers: threads that read images. [one a core]
     """
     from tapetum.evaluate.run import evaluate as run
 
@@ -194,7 +194,7 @@ def embed(
         batch_size: images at once.
         precision: what features are computed in.
         device: where features are computed. [a GPU where there is one]
-        workers: processes that read images. [one a core]
+        workers: threads that read images. [one a core]
     """
     from tapetum.data import open_data
     from tapetum.evaluate.embed import embed as run

@@ -59,7 +59,7 @@ def prepare(given: dict[str, Any], groups: dict[str, dict], quiet: bool = False)
 
     Args:
         given: the settings of `pretrain` by name; None where the user left one open.
-        groups: {"method": {...}, "optimizer": {...}, "views": {...}, "encoder": {...}}, as given.
+        groups: the settings "method", "optimizer", "views" and "encoder", as config.parsed gives them.
         quiet: print nothing.
 
     Raises TapetumError with one sentence for whatever cannot be.
@@ -81,7 +81,7 @@ def prepare(given: dict[str, Any], groups: dict[str, dict], quiet: bool = False)
         value["encoder"],
         value["image_size"],
         weights=value["weights"],
-        **{name: settings.guess(given) for name, given in groups.get("encoder", {}).items()},
+        **groups.get("encoder", {}),
     )
     method = build_method(kind, encoder, source, value["image_size"], groups.get("method", {}))
     method.views = specs.configured(method.views, groups.get("views", {}))
@@ -91,7 +91,7 @@ def prepare(given: dict[str, Any], groups: dict[str, dict], quiet: bool = False)
     if world > 1:
         sync_norm.synchronise(method)
 
-    tuned = OptimizerSettings(**settings.check("optimizer", groups.get("optimizer", {}), OptimizerSettings))
+    tuned = OptimizerSettings(**groups.get("optimizer", {}))
     peak = tuned.peak(value["batch_size"])
     choices["optimizer.lr"] = defaults.Choice(
         peak, "given" if tuned.lr else f"{tuned.name}'s usual rate for a batch of {value['batch_size']}"
@@ -200,7 +200,7 @@ def resolved(job: Job, value: dict[str, Any], kind: type[Method]) -> dict[str, A
     config["fingerprint"] = job.source.fingerprint()
     if value["method"].endswith(".py"):
         config["method_sha256"] = digest(Path(value["method"]))
-    given = settings.check(f"setting of {kind.__name__}", job.groups.get("method", {}), kind)
+    given = job.groups.get("method", {})
     facts = facts_of(job.source, value["image_size"])
     for name, parameter in inspect.signature(kind).parameters.items():
         if parameter.kind is parameter.KEYWORD_ONLY:
@@ -210,7 +210,7 @@ def resolved(job: Job, value: dict[str, Any], kind: type[Method]) -> dict[str, A
         config[f"optimizer.{name}"] = plain(getattr(job.settings, name) if name != "lr" else job.peak)
     for group in ("views", "encoder"):
         for name, setting in job.groups.get(group, {}).items():
-            config[f"{group}.{name}"] = plain(settings.guess(setting))
+            config[f"{group}.{name}"] = plain(setting)
     return config
 
 
