@@ -208,6 +208,9 @@ BAD: list[tuple[str, Damage, str, str]] = [
     ("a part that is not there", nothing, f"{NEW} --split tran", "split"),
     # keys and values
     ("an abbreviated flag", nothing, f"{NEW} --batch 8", "did you mean '--batch-size'?"),
+    ("a width of nothing", nothing, f"{NEW} --method.dim 0", "it must be a whole number of at least 1"),
+    ("a temperature of zero", nothing, f"{NEW} --method.temperature 0", "it must be a number of at least"),
+    ("momentum beyond one", nothing, f"{NEW} --method byol --method.momentum 0.9->1.1", "from 0 to 1"),
     ("a misspelt setting", nothing, f"{NEW} --method.temprature 1", "did you mean 'temperature'?"),
     ("a chance above one", nothing, f"{NEW} --views.flip 2", "a probability lies in [0, 1]."),
     ("a share above one", nothing, f"{SUPERVISED} --method.smoothing 2", "must be a number from 0 to 1."),
@@ -322,10 +325,10 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_it_goes_on(work, model
 
 
 def test_what_goes_wrong_in_several_processes_is_one_sentence(work, capfd):
-    typed = f"{NEW} --devices 2 --method.temperature 1e-40"
-    code, err = ask(capfd, typed)
+    wild = "--optimizer.name sgd --optimizer.lr 1e3 --optimizer.warmup 0 --optimizer.weight_decay 1e6"
+    code, err = ask(capfd, f"{NEW} --devices 2 {wild} --optimizer.clip 0")
     found = [line for line in err.splitlines() if line.startswith("error: ")]
-    assert code == 1 and len(found) == 1 and found[0].startswith("error: the loss is nan")
+    assert code == 1 and len(found) == 1 and found[0].startswith("error: the encoder gives")
     assert "Traceback" not in err
 
 

@@ -149,7 +149,7 @@ def test_each_group_gets_its_rate():
             name = names[id(p)]
             share = 0.1 if "encoder" in name else 0.4 if "weight" in name else 1.0
             assert group["lr"] == pytest.approx(0.5 * share), name
-            assert group["weight_decay"] == (settings.weight_decay(0.6) if p.ndim > 1 else 0.0), name
+            assert group["weight_decay"] == (settings.decay(0.6) if p.ndim > 1 else 0.0), name
 
 
 def test_the_rate_climbs_and_falls_along_a_cosine():

@@ -14,11 +14,12 @@ from tapetum.base.errors import TapetumError, unknown
 
 YES, NO = ("true", "yes", "on", "1"), ("false", "no", "off", "0")
 NOTHING = ("none", "null")
-Count = Annotated[
-    int, 1
-]  # a whole number of at least 1; Annotated[float, 0] is a number of at least 0, and so on
+# Annotated[T, least] or Annotated[T, least, most] keeps a number, and both ends of a schedule, within limits.
+Count = Annotated[int, 1]
 Whole = Annotated[int, 0]
-Share = Annotated[float, 0, 1]  # from 0 to 1
+Share = Annotated[float, 0, 1]
+Amount = Annotated[float, 0]
+Positive = Annotated[float, 1e-6]  # what divides: temperatures, alphas
 
 
 def allowed(owner: Callable) -> dict[str, inspect.Parameter]:
@@ -131,7 +132,7 @@ def _one_of(value: Any, choices: tuple) -> Any:
 
 
 def _within(value: Any, least: float, most: float = math.inf) -> Any:
-    if not least <= value <= most:
+    if not all(least <= number <= most for number in getattr(value, "ends", (value,))):  # of a schedule
         raise ValueError
     return value
 

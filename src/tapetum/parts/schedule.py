@@ -3,6 +3,7 @@
 import math
 import re
 from dataclasses import dataclass
+from typing import Annotated
 
 from tapetum.base.errors import TapetumError
 
@@ -40,6 +41,11 @@ class Ramp:
             u = (1 - math.cos(math.pi * u)) / 2
         return self.start + (self.end - self.start) * u
 
+    @property
+    def ends(self) -> tuple[float, float]:
+        """The values between which the schedule stays."""
+        return self.start, self.end
+
     def __str__(self) -> str:
         if self.start == self.end:
             return repr(self.start)
@@ -51,6 +57,10 @@ class Ramp:
     def parse(text: "str | float | Ramp") -> "Ramp":
         """`0.996->1`, `0.04->0.07 until 0.1 linear`, or a number. Raises TapetumError on anything else."""
         return parse(text)
+
+
+ShareRamp = Annotated[Ramp, 0, 1]  # a schedule that stays between 0 and 1
+PositiveRamp = Annotated[Ramp, 1e-6]
 
 
 def constant(value: float) -> Ramp:

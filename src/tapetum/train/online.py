@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from tapetum.base import random
-from tapetum.base.errors import TapetumError
+from tapetum.base.errors import TapetumError, TrainingFailed
 from tapetum.data.decode import Damaged
 from tapetum.data.source import Source
 from tapetum.encoders.encoder import Encoder
@@ -56,6 +56,10 @@ def look(encoder: Encoder, bank: Sample, held_out: Sample | None) -> dict[str, f
     """`knn`: how often the neighbours in the bank name the right class (of held-out images where there are
     some, else of the bank's own, each without itself); `rank`: the effective rank of the bank's features."""
     x = embed(encoder, bank.pixels)
+    if not x.isfinite().all():
+        raise TrainingFailed(
+            "the encoder gives features that are not finite; a lower --optimizer.lr usually cures it."
+        )
     numbers = {"rank": float(effective_rank(x))}
     known = bank.labels >= 0
     if len(bank.labels[known].unique()) < 2:

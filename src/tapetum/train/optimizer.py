@@ -14,6 +14,7 @@ from tapetum.parts.schedule import Ramp, constant
 
 NAMES = ("adamw", "sgd", "lars", "lamb", "muon")
 RATES = {"adamw": 1e-3, "lamb": 5e-3, "muon": 5e-3, "sgd": 0.06, "lars": 0.5}  # for a batch of 256
+DECAYS = {"adamw": 0.05, "lamb": 0.05, "muon": 0.05, "sgd": 5e-4, "lars": 1e-6}
 
 
 @dataclass(frozen=True)
@@ -24,7 +25,8 @@ class OptimizerSettings:
         name: adamw, sgd (with Nesterov momentum), lars, lamb or muon.
         lr: peak learning rate for the whole batch; by default the optimiser's usual rate for a batch of 256,
             in proportion (square root of it for adamw, lamb and muon).
-        weight_decay: decay of weights; norms, biases and what the encoder names never decay.
+        weight_decay: decay of weights, by default the optimiser's usual one; norms, biases and what the
+            encoder names never decay.
         momentum: of sgd, lars and muon.
         betas: of adamw and lamb.
         warmup: share of training during which the rate climbs from zero.
@@ -35,7 +37,7 @@ class OptimizerSettings:
 
     name: Literal["adamw", "sgd", "lars", "lamb", "muon"] = "adamw"
     lr: float | None = None
-    weight_decay: Ramp = constant(0.05)
+    weight_decay: Ramp | None = None
     momentum: float = 0.9
     betas: tuple[float, float] = (0.9, 0.999)
     warmup: float = 0.1
@@ -46,6 +48,8 @@ class OptimizerSettings:
     def __post_init__(self):
         if self.name not in NAMES:
             raise unknown("optimizer", self.name, NAMES)
+        if self.weight_decay is None:
+            object.__setattr__(self, "weight_decay", constant(DECAYS[self.name]))
         for name, low, high in (
             ("lr", 0, 1e6),
             ("momentum", 0, 1),
@@ -70,6 +74,11 @@ class OptimizerSettings:
             return peak * t / self.warmup
         u = (t - self.warmup) / max(1 - self.warmup, 1e-9)
         return peak * Ramp(1.0, self.final)(u)
+
+    def decay(self, t: float) -> float:
+        """The decay of weights at progress t."""
+        assert self.weight_decay is not None  # filled in above
+        return self.weight_decay(t)
 
     def scales(self) -> list[tuple[str, float]]:
         """lr_scale as pairs."""
@@ -119,7 +128,7 @@ def set_rates(
     for group in optimizer.param_groups:
         follows = 1.0 if group["follows"] is None else method.rates[group["follows"]][1](t)
         group["lr"] = settings.rate(t, peak) * group["scale"] * follows
-        group["weight_decay"] = settings.weight_decay(t) if group["decays"] else 0.0
+        group["weight_decay"] = settings.decay(t) if group["decays"] else 0.0
 
 
 def has_batch_norm(module: nn.Module) -> bool:

@@ -112,9 +112,10 @@ class Run:
         with Progress(job.steps * batch, "pretraining", done=start * batch) as progress:
             before = time.monotonic()
             for step in steps:
-                self._check(step)
                 self.waited += step.waited
-                last = step.number == job.steps
+                last, asked = step.number == job.steps, stop.asked()
+                save = last or asked or self._due(step.number)
+                self._check(step, weights=bool(save))
                 if last or step.number % self.options["log_every"] == 0:
                     self._log(step, batch / max(time.monotonic() - before, 1e-9))
                 before = time.monotonic()
@@ -122,8 +123,7 @@ class Run:
                 progress.advance(batch, loss=float(step.numbers["loss"]), waiting=f"{share:.0%}")
                 if last or step.number % every == 0:
                     self._look(step.number, bank, held_out)
-                asked = stop.asked()
-                if last or asked or self._due(step.number):
+                if save:
                     self._save(step)
                 if asked and not last:
                     self._stopped(asked)
@@ -155,14 +155,18 @@ class Run:
         epoch = step.number / self.job.feed.steps_per_epoch
         self._write({"step": step.number, "epoch": epoch, **numbers, "lr": lr, **clock})
 
-    def _check(self, step: Step) -> None:
-        """Raise TrainingFailed where training broke down; scaled fp16 gradients may overflow now and then."""
+    def _check(self, step: Step, weights: bool) -> None:
+        """Raise TrainingFailed where training broke down; scaled fp16 gradients may overflow now and then.
+        weights: check what is to be saved, too; one step can spoil weights that gave a finite loss."""
         loss, norm = float(step.numbers["loss"]), float(step.numbers["gradient_norm"])
         if not math.isfinite(loss) or not (self.scaler or math.isfinite(norm)):
-            raise TrainingFailed(
-                f"the loss is {loss} and the gradient's norm {norm} at step {step.number}; a lower "
-                "--optimizer.lr usually cures it. The last checkpoint is from before."
-            )
+            what = f"the loss is {loss} and the gradient's norm {norm}"
+        elif weights and not all(t.isfinite().all() for t in self.job.method.state_dict().values()):
+            what = "weights are infinite or not numbers"
+        else:
+            return
+        cure = "a lower --optimizer.lr usually cures it. The last checkpoint is from before."
+        raise TrainingFailed(f"{what} at step {step.number}; {cure}")
 
     def _write(self, row: dict[str, float]) -> None:
         if self.main:

@@ -3,6 +3,7 @@
 import torch
 
 from tapetum import views
+from tapetum.base.settings import Count, Positive
 from tapetum.methods.method import Method
 from tapetum.parts.heads import mlp
 from tapetum.parts.losses import nt_xent
@@ -15,7 +16,7 @@ class SimCLR(Method):
     temperature: divides the cosine similarities.
     """
 
-    def __init__(self, encoder, *, hidden: int = 2048, dim: int = 128, temperature: float = 0.1):
+    def __init__(self, encoder, *, hidden: Count = 2048, dim: Count = 128, temperature: Positive = 0.1):
         super().__init__(encoder)
         self.views = {"views": 2 * [views.simclr()]}
         self.projector = mlp(encoder.dim, hidden, dim, last_norm=True)

@@ -1,10 +1,11 @@
 """Predict, from one view, what a slow copy of the network says about the other. arXiv:2006.07733"""
 
 from tapetum import views
+from tapetum.base.settings import Count
 from tapetum.methods.method import Method
 from tapetum.parts.heads import mlp
 from tapetum.parts.losses import across, cosine_distance
-from tapetum.parts.schedule import Ramp
+from tapetum.parts.schedule import Ramp, ShareRamp
 from tapetum.parts.state import EMA
 
 
@@ -15,7 +16,9 @@ class BYOL(Method):
     momentum: how much of itself the teacher keeps at each step.
     """
 
-    def __init__(self, encoder, *, hidden: int = 4096, dim: int = 256, momentum: Ramp = Ramp(0.996, 1.0)):
+    def __init__(
+        self, encoder, *, hidden: Count = 4096, dim: Count = 256, momentum: ShareRamp = Ramp(0.996, 1.0)
+    ):
         super().__init__(encoder)
         self.views = {"views": [views.byol(blur=1.0, solarise=0.0), views.byol(blur=0.1, solarise=0.2)]}
         self.projector = mlp(encoder.dim, hidden, dim)

@@ -4,10 +4,11 @@ import torch
 from torch import nn
 
 from tapetum import views
+from tapetum.base.settings import Count, Positive, Share, Whole
 from tapetum.methods.method import Method
 from tapetum.parts.heads import Prototypes, mlp
 from tapetum.parts.losses import across, soft_cross_entropy
-from tapetum.parts.schedule import Ramp
+from tapetum.parts.schedule import PositiveRamp, Ramp, ShareRamp
 from tapetum.parts.state import EMA
 
 
@@ -28,15 +29,15 @@ class DINO(Method):
         self,
         encoder,
         *,
-        small_crops: int = 6,
-        hidden: int = 2048,
-        dim: int = 256,
-        prototypes: int = 65536,
-        temperature: float = 0.1,
-        teacher_temperature: Ramp = Ramp(0.04, 0.07, until=0.3, shape="linear"),
-        momentum: Ramp = Ramp(0.996, 1.0),
-        centre_momentum: float = 0.9,
-        frozen: float = 0.01,
+        small_crops: Whole = 6,
+        hidden: Count = 2048,
+        dim: Count = 256,
+        prototypes: Count = 65536,
+        temperature: Positive = 0.1,
+        teacher_temperature: PositiveRamp = Ramp(0.04, 0.07, until=0.3, shape="linear"),
+        momentum: ShareRamp = Ramp(0.996, 1.0),
+        centre_momentum: Share = 0.9,
+        frozen: Share = 0.01,
     ):
         super().__init__(encoder)
         large, small = (1.0, (0.4, 1.0)), (0.43, (0.05, 0.4))

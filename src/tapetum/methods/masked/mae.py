@@ -3,6 +3,7 @@
 from torch.nn import functional as F
 
 from tapetum import views
+from tapetum.base.settings import Count, Share
 from tapetum.methods.method import Method
 from tapetum.parts.losses import squared_error
 from tapetum.parts.masks import split, take
@@ -20,7 +21,7 @@ class MAE(Method):
     needs = "tokens"
 
     def __init__(
-        self, encoder, *, hidden: float = 0.75, width: int = 512, depth: int = 8, normalise: bool = True
+        self, encoder, *, hidden: Share = 0.75, width: Count = 512, depth: Count = 8, normalise: bool = True
     ):
         super().__init__(encoder)
         self.views = {"x": views.mae()}

@@ -5,7 +5,7 @@ from torch.nn import functional as F
 
 from tapetum import views
 from tapetum.base.distributed import mean
-from tapetum.base.settings import Share
+from tapetum.base.settings import Amount, Count, Share
 from tapetum.methods.method import Method
 from tapetum.parts.losses import precise
 from tapetum.parts.mixing import beta, cutmix, mixup, partner
@@ -24,11 +24,11 @@ class Supervised(Method):
         self,
         encoder,
         *,
-        classes: int,
+        classes: Count,
         image_size: int,
         smoothing: Share = 0.1,
-        mixup: float = 0.0,
-        cutmix: float = 0.0,
+        mixup: Amount = 0.0,
+        cutmix: Amount = 0.0,
     ):
         super().__init__(encoder)
         self.views = {"x": views.shifted() if image_size <= 64 else views.light()}
