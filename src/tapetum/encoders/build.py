@@ -5,7 +5,7 @@ import re
 import socket
 import urllib.request
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, cast
 from urllib.parse import urlsplit
 
 import torch
@@ -47,8 +47,9 @@ def build(name: str, image_size: int, *, weights: str = "none", stem: str = "aut
         name: a timm model or one of PRESETS.
         image_size: side of its images in pixels.
         weights: "none", "public" (timm's), or a run, folder, file or `package:NAME`; see weights.find.
-        stem: how a ResNet meets small images: "timm" as timm has it; "nopool" without its pooling; "3x3/1" or
-            "3x3/2", one such convolution and no pooling; "auto" chooses from the image size.
+        stem: how a ResNet meets small images: "timm" as timm has it; "nopool" without its pooling; "full"
+            without its stride as well; "3x3/1" or "3x3/2", one such convolution and no pooling; "auto"
+            chooses from the image size.
         args: timm's own arguments for the model.
 
     Raises TapetumError for a name that timm does not have (with the nearest match), an argument that the
@@ -171,13 +172,16 @@ def change_stem(net: nn.Module, stem: str) -> None:
     """Replace a ResNet's first convolution and pooling, in place."""
     if not stem:
         return
-    found = re.fullmatch(r"nopool|(\d)x\1/([12])", stem)
+    found = re.fullmatch(r"nopool|full|(\d)x\1/([12])", stem)
     if not found or not isinstance(net, timm.models.resnet.ResNet):
         raise TapetumError(
-            f"no stem {stem!r} for {type(net).__name__}; ResNets take auto, timm, nopool, 3x3/1, 3x3/2."
+            f"no stem {stem!r} for {type(net).__name__}; ResNets take auto, timm, nopool, full, 3x3/1, 3x3/2."
         )
     net.maxpool = nn.Identity()
-    if stem != "nopool":
+    if stem == "full":
+        first = net.conv1[0] if isinstance(net.conv1, nn.Sequential) else net.conv1
+        cast(nn.Conv2d, first).stride = (1, 1)
+    elif stem != "nopool":
         if not isinstance(net.conv1, nn.Conv2d):
             raise TapetumError(f"the stem {stem!r} replaces one convolution; this ResNet's stem has several.")
         kernel, stride = int(found[1]), int(found[2])

@@ -17,6 +17,7 @@ from torch import Tensor
 from tapetum.base.console import Progress
 from tapetum.base.errors import TapetumError, unknown
 from tapetum.base.files import cache_dir, read_json, replacing, write_json
+from tapetum.base.memory import keep_freed
 from tapetum.data.decode import Damaged
 from tapetum.data.source import Source
 from tapetum.encoders import Encoder
@@ -167,6 +168,7 @@ def _fill(
     workers: int | None,
 ) -> dict[int, str]:
     """Compute all features into `file`, by plain writes (a full disk under a map kills the process)."""
+    keep_freed()
     where = _device(device)
     was, home = encoder.training, encoder.mean.device
     damaged: dict[int, str] = {}

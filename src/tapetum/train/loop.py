@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from tapetum.base import distributed
+from tapetum.base.memory import keep_freed
 from tapetum.methods.method import Method
 from tapetum.train.feed import Feed
 
@@ -42,6 +43,7 @@ def fit(
     Every step is a function of the method's and the optimiser's state and of the step's number: dropout's
     generator, too, is seeded anew for each, so a resumed run needs no generator's state.
     """
+    keep_freed()
     device = next(method.parameters()).device
     dtype = PRECISIONS[precision]
     parameters = [p for p in method.parameters() if p.requires_grad]
