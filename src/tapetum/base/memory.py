@@ -1,4 +1,4 @@
-"""Memory that is freed stays with the process: activations come and go at each step, page faults cost a third."""
+"""Memory that is freed stays with the process: activations come and go at each step."""
 
 import contextlib
 import ctypes
@@ -9,9 +9,9 @@ M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # of malloc.h
 def keep_freed() -> None:
     """Tell glibc's malloc to keep large blocks when they are freed; without glibc nothing happens.
 
-    By default each tensor above 32 MB is mapped anew, and the kernel fills it with zeros page by page. On two
-    CPU cores a ResNet at full resolution trains 1.3 times as fast without (benchmarks/results/malloc.md).
-    The process's memory no longer shrinks between steps; its peak is as before.
+    By default each tensor above 32 MB is mapped anew, and the kernel fills it with zeros page by page: on two
+    CPU cores a ResNet at full resolution trains about 1.3 times as fast without (benchmarks/malloc.py).
+    What the process took it keeps to its end.
     """
     with contextlib.suppress(OSError, AttributeError, TypeError):
         libc = ctypes.CDLL(None)

@@ -23,6 +23,7 @@ class DINO(Method):
     momentum: how much of itself the teacher keeps at each step.
     centre_momentum: how much of itself the centre keeps at each step.
     frozen: share of training during which the prototypes stand still.
+    batch_norm: batch norm in the projector, which ConvNets need to keep the guesses apart.
     """
 
     def __init__(
@@ -38,6 +39,7 @@ class DINO(Method):
         momentum: ShareRamp = Ramp(0.996, 1.0),
         centre_momentum: Share = 0.9,
         frozen: Share = 0.01,
+        batch_norm: bool = False,
     ):
         super().__init__(encoder)
         large, small = (1.0, (0.4, 1.0)), (0.43, (0.05, 0.4))
@@ -45,7 +47,8 @@ class DINO(Method):
             "large": [views.byol(1.0, 0.0, *large), views.byol(0.1, 0.2, *large)],
             "small": small_crops * [views.byol(0.5, 0.0, *small)],
         }
-        bottleneck = mlp(encoder.dim, hidden, hidden, dim, norm=None, act=nn.GELU)
+        norm = nn.BatchNorm1d if batch_norm else None
+        bottleneck = mlp(encoder.dim, hidden, hidden, dim, norm=norm, act=nn.GELU)
         self.projector = nn.Sequential(bottleneck, Prototypes(dim, prototypes))
         self.teacher = EMA(encoder, self.projector)
         self.register_buffer("centre", torch.zeros(prototypes))
