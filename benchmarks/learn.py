@@ -45,15 +45,14 @@ def data() -> Path:
 
 
 def commit() -> str:
-    """The commit that runs, marked when files differ from it."""
-    said = subprocess.run(
-        ["git", "describe", "--always", "--dirty", "--abbrev=12"],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    return said.stdout.strip()
+    """The commit that runs, marked when what takes part in a run differs from it."""
+
+    def git(*words: str) -> str:
+        said = subprocess.run(["git", *words], cwd=ROOT, capture_output=True, text=True, check=False)
+        return said.stdout.strip()
+
+    changed = git("status", "--porcelain", "--", "src", "recipes", "constraints.txt")
+    return git("rev-parse", "--short=12", "HEAD") + ("-dirty" if changed else "")
 
 
 def machine() -> str:

@@ -10,6 +10,7 @@ from torch import nn
 from tapetum.base.errors import TapetumError
 from tapetum.base.torchvision_compat import timm
 from tapetum.encoders import Encoder, build, load
+from tapetum.encoders.build import again
 
 SMALL = {"embed_dim": 48, "depth": 2, "num_heads": 2}
 VITS = {
@@ -207,6 +208,9 @@ def test_stems_and_patches_follow_the_image_size():
         assert strides(build("resnet18", 32).eval(), 32) == 1
         assert strides(build("resnet10_w32", 32).eval(), 32) == 2
         assert strides(build("resnet18", 64).eval(), 64) == 2
+        assert strides(build("resnet18", 64, stem="full").eval(), 64) == 1
+        deep = build("resnet18", 32, stem="full", stem_type="deep", stem_width=8).eval()
+        assert strides(deep, 32) == strides(again(deep.spec).eval(), 32) == 1
         assert strides(build("resnet18", 128).eval(), 128) == 4
         assert strides(build("resnet18", 32, stem="timm").eval(), 32) == 4
     assert [build("vit_tiny_patch16_224", s, **SMALL).patch for s in (32, 64, 96, 112)] == [4, 8, 8, 16]

@@ -53,8 +53,11 @@ def test_byols_teacher_follows_the_schedule_of_the_paper():
         torch.testing.assert_close(now, tau * old + (1 - tau) * new)
 
 
-def test_dino():
-    method, batch = prepared("dino")
+@pytest.mark.parametrize("batch_norm", [False, True])
+def test_dino(batch_norm):
+    method, batch = prepared("dino", batch_norm=batch_norm)
+    norms = [part for part in method.projector.modules() if isinstance(part, torch.nn.BatchNorm1d)]
+    assert len(norms) == 2 * batch_norm
     with torch.no_grad():
         method.centre.normal_(generator=torch.Generator().manual_seed(0))
     out = method.loss(batch, 0.1)

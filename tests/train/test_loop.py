@@ -160,6 +160,11 @@ def test_the_rate_climbs_and_falls_along_a_cosine():
     assert OptimizerSettings(warmup=1.0).rate(1.0, 2.0) == pytest.approx(2.0)
 
 
+def test_the_usual_decay_is_the_optimisers_own():
+    assert [OptimizerSettings(name=name).decay(0.5) for name in ("adamw", "muon", "sgd")] == [0.05, 0.05, 5e-4]
+    assert OptimizerSettings(name="sgd", weight_decay=Ramp(0.0, 0.1)).decay(1.0) == 0.1
+
+
 def test_usual_rates_grow_with_the_batch():
     assert OptimizerSettings(name="sgd").peak(1024) == pytest.approx(
         4 * OptimizerSettings(name="sgd").peak(256)
