@@ -21,6 +21,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+import yaml
 
 ROOT = Path(__file__).parent.parent
 ROWS = ROOT / "benchmarks" / "results" / "cifar10-ten-minutes.jsonl"
@@ -172,11 +173,21 @@ def baselines(seeds: list[int]) -> None:
     done = {(r["row"], r["seed"]) for r in rows()}
     if ("pixels", 0) not in done:
         add(facts("pixels", 0) | measure(pixels()))
-    for name in ("resnet10_w32", "vit_mini"):
+    for users, given in encoders_used().items():
         for seed in seeds:
-            if (f"random {name}", seed) not in done:
+            if (f"random weights ({users})", seed) not in done:
                 torch.manual_seed(seed)
-                add(facts(f"random {name}", seed) | measure(encoders.build(name, 32).eval()))
+                encoder = encoders.build(given["name"], 32, **{k: v for k, v in given.items() if k != "name"})
+                add(facts(f"random weights ({users})", seed) | measure(encoder.eval()))
+
+
+def encoders_used() -> dict[str, dict]:
+    """The encoders of the recipes, each under the names of those that use it."""
+    given = {name: yaml.safe_load(file.read_text())["encoder"] for name, file in RECIPES.items()}
+    users: dict[str, list[str]] = {}
+    for name, settings in given.items():
+        users.setdefault(json.dumps(settings), []).append(name)
+    return {", ".join(names): given[names[0]] for names in users.values()}
 
 
 def table() -> None:
