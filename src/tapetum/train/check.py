@@ -40,9 +40,8 @@ def loss_is_one_finite_number(kind: type[Method]) -> None:
     loss.backward()
     dead = [n for n, p in method.named_parameters() if p.requires_grad and p.grad is None]
     if dead:
-        raise Broken(
-            f"the loss does not reach {dead[0]} and {len(dead) - 1} other parameters that should learn"
-        )
+        more = f" and {len(dead) - 1} more parameters" if len(dead) > 1 else ""
+        raise Broken(f"the loss does not reach {dead[0]}{more}; freeze what should not learn")
 
 
 def still_parameters_get_no_gradient(kind: type[Method]) -> None:
@@ -74,7 +73,8 @@ def loss_writes_nothing(kind: type[Method]) -> None:
         raise Broken(f"loss changes {sorted(wrong)[0]}; state changes in after_step alone")
     if not torch.equal(first, second):
         raise Broken(
-            "loss called twice on one batch gives two values: it remembers something outside buffers"
+            "loss called twice on one batch gives two values: it remembers something outside buffers, or "
+            "draws random numbers of its own (batch.random gives the batch's)"
         )
 
 
@@ -222,7 +222,11 @@ def same_on_two_processes(names: list[str]) -> dict[str, str]:
             gaps = {n: float((one[n].double() - two[n].double()).abs().max()) for n in one}
             worst = max(gaps, key=lambda n: gaps[n])
             if not gaps[worst] < 1e-9:
-                wrong[name] = f"on two processes {worst} differs by {gaps[worst]:.2g} from one process"
+                wrong[name] = (
+                    f"on two processes {worst} differs by {gaps[worst]:.2g} from one process. Is the loss a sum "
+                    "over images rather than a mean, or does it need what the other process holds "
+                    "(base.distributed.gather)?"
+                )
     return wrong
 
 
