@@ -231,7 +231,12 @@ BAD: list[tuple[str, Damage, str, str]] = [
     ("a size of nothing", nothing, f"{NEW} --image-size 0", "image_size is '0'"),
     ("an argument of no encoder", nothing, f"{NEW} --encoder.depht 3", "takes no argument 'depht'"),
     ("a value of no encoder", nothing, f"{NEW} --encoder.block_args x", "cannot be built"),
-    ("a network without tokens", nothing, f"{NEW} --method mae --encoder resnet18", "unknown setting of MAE"),
+    (
+        "a network without tokens",
+        nothing,
+        "pretrain photos --out new --method mae --encoder resnet18",
+        "tokens",
+    ),
     ("YAML cut off", text("x.yaml", "method: {name: simclr"), f"{NEW} --config x.yaml", "x.yaml"),
     (
         "YAML in another coding",

@@ -112,7 +112,7 @@ REFUSED = [
         f"{PRETRAIN} --method.temprature 1",
         "unknown setting of SimCLR 'temprature'; did you mean 'temperature'?",
     ),
-    (f"{PRETRAIN} --method.temperature hot", "method.temperature is 'hot'; it must be a number."),
+    (f"{PRETRAIN} --method.temperature hot", "method.temperature is 'hot'; it must be a number of at least"),
     (f"{PRETRAIN} --method byol --method.momentum 0.9=>1", "method.momentum: '0.9=>1' is not a schedule"),
     (f"{PRETRAIN} --optimizer.name sdg", "optimizer.name is 'sdg'; did you mean sgd?"),
     (f"{PRETRAIN} --optimizer.momentum 2", "optimizer.momentum is 2.0; it lies in [0, 1]."),

@@ -90,6 +90,17 @@ class NoStopGradient(Method):
         return {"loss": across(cosine_distance, [self.predictor(x) for x in z], z)}
 
 
+class NoStopGradientInCosine(NoStopGradient):
+    """The same with the paper's loss, which falls to -1, and with batch norm after the projector."""
+
+    def __init__(self, encoder, *, hidden: int = 32, dim: int = 16):
+        super().__init__(encoder, hidden=hidden, dim=dim)
+        self.projector = nn.Sequential(self.projector, nn.BatchNorm1d(dim, affine=False))
+
+    def loss(self, batch, t):
+        return {"loss": super().loss(batch, t)["loss"] / 2 - 1}
+
+
 class Constant(Method):
     """Pulls every feature to one point."""
 
@@ -125,6 +136,7 @@ PLANTED = [
     (CentreNotSaved, check.saved_and_loaded_continues, "not saved"),
     (OwnRandomNumbers, check.randomness_is_the_batchs, "batch.random"),
     (NoStopGradient, check.training_learns, "stop-gradient"),
+    (NoStopGradientInCosine, check.training_learns, "stop-gradient"),
     (Constant, check.training_learns, "collapse"),
     (Diverging, check.training_learns, "not finite"),
     (Rising, check.training_learns, "does not fall"),

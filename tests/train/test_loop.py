@@ -161,7 +161,11 @@ def test_the_rate_climbs_and_falls_along_a_cosine():
 
 
 def test_the_usual_decay_is_the_optimisers_own():
-    assert [OptimizerSettings(name=name).decay(0.5) for name in ("adamw", "muon", "sgd")] == [0.05, 0.05, 5e-4]
+    assert [OptimizerSettings(name=name).decay(0.5) for name in ("adamw", "muon", "sgd")] == [
+        0.05,
+        0.05,
+        5e-4,
+    ]
     assert OptimizerSettings(name="sgd", weight_decay=Ramp(0.0, 0.1)).decay(1.0) == 0.1
 
 

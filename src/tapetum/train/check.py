@@ -130,7 +130,7 @@ def training_learns(kind: type[Method]) -> None:
     pixels, _ = easy_images()
     views = torch.from_numpy(pixels).permute(0, 3, 1, 2)
     before = spread(online.embed(method.product(), views))
-    losses = [numbers["loss"] for numbers in train(method, 60, lr=3e-3)]
+    losses = [numbers["loss"] for numbers in train(method, 100, lr=3e-3)]
     hint = "Is a stop-gradient, a predictor, a centre or a negative missing?"
     if not all(map(math.isfinite, losses)):
         raise Broken(f"the loss is not finite after {sum(map(math.isfinite, losses))} steps of training")
@@ -142,17 +142,25 @@ def training_learns(kind: type[Method]) -> None:
         raise Broken(
             f"the loss does not fall on easy images: {losses[0]:.4g} at first, {losses[-1]:.4g} at last"
         )
+    if len(list(leaves(method.views))) > 1:
+        right, wrong = told_apart(method)
+        fell = losses[0] - float(right.mean())
+        # Measured: at most 0.002 of the fall without a stop-gradient, at least 0.05 with one.
+        if fell > 0 and (wrong - right).abs().max() < 0.01 * fell:
+            raise Broken(
+                f"the loss fell from {losses[0]:.4g} to {right[0]:.4g}, but it does not tell images apart: "
+                f"with the views of different images it is {wrong[0]:.4g}. {hint}"
+            )
+
+
+@torch.no_grad()
+def told_apart(method: Method) -> tuple[torch.Tensor, torch.Tensor]:
+    """Losses of four batches as they are, and with the views of different images put together."""
     method.train()
-    batch = one_batch(method)
-    with torch.no_grad():
-        right = float(method.loss(batch, 1.0)["loss"])
-        wrong = float(method.loss(mismatched(batch, method.views), 1.0)["loss"])
-    several = len(list(leaves(method.views))) > 1
-    if several and right < 0.1 * losses[0] and abs(wrong - right) < 0.05 * losses[0]:
-        raise Broken(
-            f"the loss fell from {losses[0]:.4g} to {right:.4g}, but it does not tell images apart: with "
-            f"the views of different images it is {wrong:.4g}. {hint}"
-        )
+    batches = [one_batch(method, step) for step in range(4)]
+    right = [method.loss(batch, 1.0)["loss"] for batch in batches]
+    wrong = [method.loss(mismatched(batch, method.views), 1.0)["loss"] for batch in batches]
+    return torch.stack(right), torch.stack(wrong)
 
 
 def spread(features: torch.Tensor) -> float:
@@ -223,8 +231,8 @@ def same_on_two_processes(names: list[str]) -> dict[str, str]:
             worst = max(gaps, key=lambda n: gaps[n])
             if not gaps[worst] < 1e-9:
                 wrong[name] = (
-                    f"on two processes {worst} differs by {gaps[worst]:.2g} from one process. Is the loss a sum "
-                    "over images rather than a mean, or does it need what the other process holds "
+                    f"on two processes {worst} differs by {gaps[worst]:.2g} from one process. Is the loss a "
+                    "sum over images rather than a mean, or does it need what the other process holds "
                     "(base.distributed.gather)?"
                 )
     return wrong
