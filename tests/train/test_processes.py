@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import small_runs
 import torch
 from PIL import Image
 from safetensors.torch import load_file, save_file
@@ -153,17 +154,7 @@ def test_two_processes_train_stop_and_go_on(flags, tmp_path):
         (tmp_path / "images").mkdir(exist_ok=True)
         Image.fromarray(pixels).save(tmp_path / "images" / f"{i:03}.png")
     run = tmp_path / "run"
-    settings: dict[str, Any] = {
-        "method_settings": {"hidden": 16, "dim": 8},
-        "encoder": "resnet10_w32",
-        "encoder_settings": {"channels": [8, 16, 32, 64]},
-        "image_size": 32,
-        "batch_size": 16,
-        "steps": 40,
-        "log_every": 1,
-        "workers": 0,
-        "precision": "fp32",
-    }
+    settings = {**small_runs.SMALL, "steps": 40, "workers": 0}
     command = [sys.executable, "-m", "tapetum", "pretrain", tmp_path / "images", "--out", run]
     command += ["--resume", "auto", "--devices", "2", *flags(settings)]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}

@@ -5,6 +5,7 @@ import random
 from typing import Any
 
 import pytest
+import small_runs
 import torch
 
 import tapetum
@@ -13,17 +14,7 @@ from tapetum.base.errors import TapetumError, TrainingFailed
 from tapetum.methods import find
 from tapetum.train import checkpoint, loggers, online, plan, resume, run, sandbox, setup
 
-SMALL: dict[str, Any] = {
-    "method": "simclr",
-    "method_settings": {"hidden": 16, "dim": 8},
-    "encoder": "resnet10_w32",
-    "encoder_settings": {"channels": [8, 16, 32, 64]},
-    "image_size": 32,
-    "batch_size": 16,
-    "log_every": 1,
-    "precision": "fp32",
-    "logger": [],
-}
+SMALL: dict[str, Any] = {**small_runs.SMALL, "logger": []}
 
 
 def pretrain(out, images=48, **settings):

@@ -11,8 +11,8 @@ def keep_freed() -> None:
     """Tell glibc's malloc to keep blocks of up to 32 MB when they are freed; without glibc nothing happens.
 
     By default it gives them back to the kernel, which fills them with zeros page by page when they are wanted
-    at the next step: on two CPU cores a ResNet at full resolution trains 1.1 to 1.3 times as fast without
-    (benchmarks/malloc.py). Larger blocks come and go as before.
+    at the next step: on two CPU cores small ResNets train about a sixth faster without
+    (benchmarks/results/malloc.md). Larger blocks come and go as before.
     """
     with contextlib.suppress(OSError, AttributeError, TypeError):
         libc = ctypes.CDLL(None)

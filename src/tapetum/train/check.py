@@ -15,7 +15,7 @@ from tapetum.base import distributed
 from tapetum.methods.method import Method
 from tapetum.parts.state import EMA
 from tapetum.train import launch, online, sync_norm
-from tapetum.train.sandbox import build, changed, easy_images, mismatched, one_batch, state, statistics, train
+from tapetum.train.sandbox import build, changed, easy_pixels, mismatched, one_batch, state, statistics, train
 from tapetum.views.specs import leaves
 
 
@@ -49,13 +49,7 @@ def still_parameters_get_no_gradient(kind: type[Method]) -> None:
     method = build(kind).train()
     method.loss(one_batch(method), 0.5)["loss"].backward()
     wrong = [n for n, p in method.named_parameters() if not p.requires_grad and p.grad is not None]
-    wrong += [
-        f"{name}.{n}"
-        for name, m in method.named_modules()
-        if isinstance(m, EMA)
-        for n, p in m.named_parameters()
-        if p.requires_grad
-    ]
+    wrong += [name for name, p in followers(method).items() if p.requires_grad]
     if wrong:
         raise Broken(
             f"{wrong[0]} gets a gradient, but it should only follow: freeze it and stop the gradient"
@@ -109,32 +103,32 @@ def followers_follow(kind: type[Method]) -> None:
     """What does not learn stays, unless it is an average that follows, which moves."""
     method = build(kind)
     still = {n for n, p in method.named_parameters() if not p.requires_grad}
-    followers = {
-        f"{name}.{n}"
-        for name, m in method.named_modules()
-        if isinstance(m, EMA)
-        for n, _ in m.named_parameters()
-    }
+    following = set(followers(method))
     before = state(method)
     train(method, 4, lr=1e-2)
     moved = set(changed(before, state(method))) & still
-    if stray := sorted(moved - followers):
+    if stray := sorted(moved - following):
         raise Broken(f"{stray[0]} moves although it neither learns nor follows")
-    if lazy := sorted(followers - moved):
+    if lazy := sorted(following - moved):
         raise Broken(f"{lazy[0]} is an average that never follows; call follow in after_step")
+
+
+def followers(method: Method) -> dict[str, nn.Parameter]:
+    """The parameters of averages that follow, by name."""
+    averages = [(name, m) for name, m in method.named_modules() if isinstance(m, EMA)]
+    return {f"{name}.{n}": p for name, m in averages for n, p in m.named_parameters()}
 
 
 def training_learns(kind: type[Method]) -> None:
     """On easy images the loss falls, unless a teacher moves with it, and nothing collapses."""
     method = build(kind)
-    pixels, _ = easy_images()
-    views = torch.from_numpy(pixels).permute(0, 3, 1, 2)
-    before = spread(online.embed(method.product(), views))
+    pixels = easy_pixels()
+    before = spread(online.embed(method.product(), pixels))
     losses = [numbers["loss"] for numbers in train(method, 100, lr=3e-3)]
     hint = "Is a stop-gradient, a predictor, a centre or a negative missing?"
     if not all(map(math.isfinite, losses)):
         raise Broken(f"the loss is not finite after {sum(map(math.isfinite, losses))} steps of training")
-    if (after := spread(online.embed(method.product(), views))) < 0.5 * before:
+    if (after := spread(online.embed(method.product(), pixels))) < 0.5 * before:
         raise Broken(
             f"the features collapse on easy images: spread {before:.3g} before, {after:.3g} after. {hint}"
         )
@@ -184,12 +178,11 @@ def product_is_exported(kind: type[Method]) -> None:
     method = build(kind)
     train(method, 2)
     product = method.product().eval()
-    pixels, _ = easy_images(8)
-    views = torch.from_numpy(pixels).permute(0, 3, 1, 2)
+    pixels = easy_pixels(8)
     with tempfile.TemporaryDirectory() as folder:
         product.save(Path(folder))
         again = encoders.load(folder)
-        if not torch.allclose(online.embed(product, views), online.embed(again, views), atol=1e-5):
+        if not torch.allclose(online.embed(product, pixels), online.embed(again, pixels), atol=1e-5):
             raise Broken("the product, saved and loaded, gives other features")
 
 
@@ -257,11 +250,12 @@ def check(name: str) -> Iterator[tuple[str, str | None]]:
 
     kind = find(name)
     for one in CHECKS:
+        problem = None
         try:
             one(kind)
-            yield (one.__doc__ or one.__name__).splitlines()[0], None
         except Broken as error:
-            yield (one.__doc__ or one.__name__).splitlines()[0], str(error)
+            problem = str(error)
         except Exception as error:  # somebody's own code may fail in any way
-            yield (one.__doc__ or one.__name__).splitlines()[0], f"{type(error).__name__}: {error}"
+            problem = f"{type(error).__name__}: {error}"
+        yield (one.__doc__ or one.__name__).splitlines()[0], problem
     yield "The same on two processes as on one.", same_on_two_processes([name]).get(name)

@@ -114,8 +114,8 @@ class Run:
             for step in steps:
                 self.waited += step.waited
                 last, asked = step.number == job.steps, stop.asked()
-                save = last or asked or self._due(step.number)
-                self._check(step, weights=bool(save))
+                save = last or asked != 0 or self._due(step.number)
+                self._check(step, weights=save)
                 if last or step.number % self.options["log_every"] == 0:
                     self._log(step, batch / max(time.monotonic() - before, 1e-9))
                 before = time.monotonic()

@@ -37,6 +37,11 @@ def easy_images(count: int = 64) -> tuple[np.ndarray, np.ndarray]:
     return images.clip(0, 255).astype(np.uint8), labels
 
 
+def easy_pixels(count: int = 64) -> torch.Tensor:
+    """The easy images as an encoder's online look takes them: uint8 [N, 3, 32, 32]."""
+    return torch.from_numpy(easy_images(count)[0]).permute(0, 3, 1, 2)
+
+
 def small_encoder(needs: str, seed: int = 0) -> encoders.Encoder:
     """A small ViT where tokens are needed, else a small ResNet."""
     torch.manual_seed(seed)
