@@ -37,7 +37,7 @@ $(VENV)/package.stamp: pyproject.toml constraints.txt
 	@echo "setting up $(VENV) with $(PYTHON); this takes some minutes once"
 	"$(PYTHON)" -m venv $(VENV)
 	$(PIP) torch
-	$(PIP) -e .
+	$(PIP) -e '.[fast]'
 	@touch $@
 
 $(VENV)/dev.stamp: $(VENV)/package.stamp

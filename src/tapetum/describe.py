@@ -76,7 +76,7 @@ def typed(value: Any) -> str:
 
 def view_settings(tree: Any) -> dict[str, str]:
     """The settings of a nest of views; one that differs between branches stands with the branch's name."""
-    from tapetum.views.specs import schema
+    from tapetum.views.nest import schema
 
     shown = {
         name: " or ".join(map(typed, value)) if isinstance(value, list) else typed(value)

@@ -77,8 +77,7 @@ class Canvas:
     def fetch(self, indices: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Images of indices [B] -> pixels uint8 [B, 3, side, side] and true sizes float32 [B, 2] (h, w)."""
         if self.pixels is not None and self.sizes is not None:
-            indices = indices.to(self.pixels.device)
-            return self.pixels.index_select(0, indices), self.sizes.index_select(0, indices)
+            return self.pixels.index_select(0, indices.to(self.pixels.device)), self.sizes[indices]
         threads = max(1, min(self.workers, len(indices)))
         parts = [part.tolist() for part in indices.cpu().tensor_split(threads)]
         reader = self._reader()
@@ -109,8 +108,8 @@ class Canvas:
 
     def to(self, device: torch.device | str) -> "Canvas":
         """Move the held images to a device, so that batches are born there; no effect where none are held."""
-        if self.pixels is not None and self.sizes is not None:
-            self.pixels, self.sizes = self.pixels.to(device), self.sizes.to(device)
+        if self.pixels is not None:
+            self.pixels = self.pixels.to(device)
         return self
 
     def _reader(self) -> "_Reader":

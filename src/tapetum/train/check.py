@@ -16,7 +16,7 @@ from tapetum.methods.method import Method
 from tapetum.parts.state import EMA
 from tapetum.train import launch, online, sync_norm
 from tapetum.train.sandbox import build, changed, easy_pixels, mismatched, one_batch, state, statistics, train
-from tapetum.views.specs import leaves
+from tapetum.views.nest import leaves
 
 
 class Broken(AssertionError):

@@ -2,6 +2,7 @@
 
 from collections import deque
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -82,12 +83,9 @@ class Feed:
 
     def batch(self, step: int, index: Tensor, pixels: Tensor, size: Tensor) -> Batch:
         """The views of some images [B] at some step."""
-        here = index.to(self.device, non_blocking=True)
-        rng = Draw(self.seed, step // self.steps_per_epoch, step, here)
-        pixels, size = pixels.to(self.device, non_blocking=True), size.to(self.device, non_blocking=True)
+        rng = Draw(self.seed, step // self.steps_per_epoch, step, index)
+        pixels = pixels.to(self.device, non_blocking=True)
         views, geometry = draw(self.views, pixels, size, rng, self.image_size)
-        return Batch(
-            {**views, "label": self.labels[self.canvas.shown(index)].to(self.device), "index": here},
-            rng,
-            geometry,
-        )
+        label = self.labels[self.canvas.shown(index)].to(self.device, non_blocking=True)
+        here = index.to(self.device, non_blocking=True)
+        return Batch({**views, "label": label, "index": here}, replace(rng, index=here), geometry)

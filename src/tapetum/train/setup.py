@@ -20,7 +20,7 @@ from tapetum.train import defaults, launch, optimizer, sync_norm
 from tapetum.train.checkpoint import digest
 from tapetum.train.feed import Feed
 from tapetum.train.optimizer import OptimizerSettings
-from tapetum.views import specs
+from tapetum.views import nest
 
 
 @dataclass
@@ -84,9 +84,9 @@ def prepare(given: dict[str, Any], groups: dict[str, dict], quiet: bool = False)
         **groups.get("encoder", {}),
     )
     method = build_method(kind, encoder, source, value["image_size"], groups.get("method", {}))
-    method.views = specs.configured(method.views, groups.get("views", {}))
+    method.views = nest.configured(method.views, groups.get("views", {}))
     if encoder.patch:  # 0.43 of 32 pixels is no whole number of patches
-        method.views = specs.whole_patches(method.views, value["image_size"], encoder.patch)
+        method.views = nest.whole_patches(method.views, value["image_size"], encoder.patch)
     method.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     if world > 1:
         sync_norm.synchronise(method)
@@ -104,7 +104,7 @@ def prepare(given: dict[str, Any], groups: dict[str, dict], quiet: bool = False)
             "the result differs from that of the whole batch."
         )
     side = defaults.canvas_side(
-        defaults.typical_side(source), specs.largest(method.views, value["image_size"])
+        defaults.typical_side(source), nest.largest(method.views, value["image_size"])
     )
     canvas = Canvas(source, side, workers=value["workers"])
     feed = Feed(

@@ -1,6 +1,9 @@
 """The published augmentation policies, as views."""
 
-from tapetum.views.specs import Blur, Crop, Flip, Gray, Jitter, Range, Resize, Shift, Solarise, View
+from tapetum.views.colour import Gray, Jitter, Solarise
+from tapetum.views.filters import Blur
+from tapetum.views.geometry import Crop, Flip, Resize, Shift
+from tapetum.views.operation import Range, View
 
 
 def simclr(size: float = 1.0, scale: Range = (0.08, 1.0), blur: float = 0.5) -> View:

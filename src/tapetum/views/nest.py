@@ -1,0 +1,98 @@
+"""Views in nests of dicts and lists: walk them, change them, set their settings by name."""
+
+from collections.abc import Iterator
+from dataclasses import fields, replace
+from typing import Any, get_type_hints
+
+from tapetum.base.errors import unknown
+from tapetum.base.settings import parse
+from tapetum.views.operation import Operation, View, pixels
+
+
+def leaves(tree: Any) -> Iterator[View]:
+    """The views in a nest of dicts and lists."""
+    if isinstance(tree, dict):
+        for part in tree.values():
+            yield from leaves(part)
+    elif isinstance(tree, list):
+        for part in tree:
+            yield from leaves(part)
+    else:
+        yield View() + tree
+
+
+def mapped(tree: Any, f: Any) -> Any:
+    """The same nest with `f` of every view."""
+    if isinstance(tree, dict):
+        return {name: mapped(part, f) for name, part in tree.items()}
+    if isinstance(tree, list):
+        return [mapped(part, f) for part in tree]
+    return f(View() + tree)
+
+
+def whole_patches(tree: Any, image_size: int, patch: int) -> Any:
+    """The nest with every view's size in pixels, rounded to a multiple of `patch` (at least one)."""
+
+    def fit(step: Operation) -> Operation:
+        if (size := getattr(step, "size", None)) is None:
+            return step
+        fitted = max(1, round(pixels(size, image_size) / patch)) * patch
+        return replace(step, size=fitted)  # type: ignore[type-var]
+
+    return mapped(tree, lambda view: View(tuple(map(fit, view.steps))))
+
+
+def largest(tree: Any, image_size: int) -> int:
+    """The largest side in pixels that any view of the nest asks for."""
+    return max(view.size(image_size) for view in leaves(tree))
+
+
+def schema(tree: Any) -> dict[str, Any]:
+    """Every setting of the nest as {"crop.scale": value}; what differs between views is a list of values."""
+    found: dict[str, list] = {}
+    for view in leaves(tree):
+        for step in view.steps:
+            for field in fields(step):  # type: ignore[arg-type]
+                values = found.setdefault(f"{type(step).__name__.lower()}.{field.name}", [])
+                if (value := getattr(step, field.name)) not in values:
+                    values.append(value)
+    return {name: values[0] if len(values) == 1 else values for name, values in found.items()}
+
+
+def configured(tree: Any, settings: dict[str, Any]) -> Any:
+    """The nest with settings replaced: {"crop.scale": (0.2, 1.0)}, or {"flip": 0} for its probability.
+
+    With several branches ({"large": ..., "small": ...}) a branch's name may stand first: "small.crop.scale".
+    Raises TapetumError for a setting that no view has.
+    """
+    if isinstance(tree, dict):
+        own = {name: value for name, value in settings.items() if name.split(".")[0] in tree}
+        tree = configured_all(tree, {n: v for n, v in settings.items() if n not in own})
+        for name, value in own.items():
+            part, _, rest = name.partition(".")
+            tree = {**tree, part: configured_all(tree[part], {rest: value})}
+        return tree
+    return configured_all(tree, settings)
+
+
+def configured_all(tree: Any, settings: dict[str, Any]) -> Any:
+    """The nest with the settings replaced in every view that has them."""
+    known = schema(tree)
+    for name in settings:
+        if name not in known and f"{name}.p" not in known:
+            short = [n.removesuffix(".p") for n in known if n.endswith(".p")]
+            raise unknown("view setting", name, [*known, *short])
+
+    def change(view: View) -> View:
+        steps = []
+        for step in view.steps:
+            kind = type(step).__name__.lower()
+            names = {f"{kind}.{f.name}": f.name for f in fields(step)} | {kind: "p"}  # type: ignore[arg-type]
+            types = get_type_hints(type(step))
+            new = {
+                names[n]: parse(f"views.{n}", v, types[names[n]]) for n, v in settings.items() if n in names
+            }
+            steps.append(replace(step, **new))  # type: ignore[type-var]
+        return View(tuple(steps))
+
+    return mapped(tree, change)
