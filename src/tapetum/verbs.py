@@ -53,6 +53,9 @@ def pretrain(
     encoder: str | None = None,
     weights: str | None = None,
     image_size: Count | None = None,
+    channels: Count | None = None,
+    levels: tuple[float, float] | None = None,
+    fit: Literal["crop", "pad", "squash"] | None = None,
     epochs: Count | None = None,
     steps: Count | None = None,
     budget: str | None = None,
@@ -86,6 +89,9 @@ def pretrain(
         encoder: a timm model or a preset. [from the method, the image size and the machine]
         weights: none, public (timm's), an earlier run, or a file. [none]
         image_size: side of the views in pixels. [from the images and the machine]
+        channels: 3 for colour, 1 for grey, or as many as arrays have. [3, or the array's]
+        levels: values of 16-bit and float images that become black and white, such as 0,4095. [all there can be]
+        fit: how images become squares: crop, pad or squash. [crop]
         epochs: passes over the data. [about 3,000 steps]
         steps: optimiser steps, instead of epochs.
         budget: time to fill, such as 8h or 90m, instead of epochs.

@@ -1,14 +1,15 @@
 """Images that are arrays already: .npz and .npy files, arrays and tensors."""
 
+import contextlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
 
 from tapetum.base.errors import TapetumError
-from tapetum.data.decode import Damaged, one_line, to_rgb
+from tapetum.data.decode import Damaged, one_line
+from tapetum.data.form import RGB, Form
 from tapetum.data.labels import with_values
 from tapetum.data.source import Source
 from tapetum.data.stores import Store
@@ -23,9 +24,16 @@ class Arrays(Store):
 
     def __init__(self, array: np.ndarray, channels_first: bool):
         self.array, self.channels_first = array, channels_first
+        count = 1 if array.ndim == 3 else array.shape[1 if channels_first else 3]
+        self.channels = None if count in _CHANNELS else count
 
-    def read(self, key: int, max_pixels: int, at_least: int = 0) -> tuple[np.ndarray, tuple[int, int]]:
-        pixels = to_pixels(self.array[key], self.channels_first)
+    def _row(self, key: int) -> np.ndarray:
+        return self.array[key].transpose(1, 2, 0) if self.channels_first else self.array[key]
+
+    def read(
+        self, key: int, max_pixels: int, at_least: int = 0, form: Form = RGB
+    ) -> tuple[np.ndarray, tuple[int, int]]:
+        pixels = form.of_array(self._row(key))
         return pixels, pixels.shape[:2]
 
     def size(self, key: int) -> tuple[int, int]:
@@ -33,46 +41,29 @@ class Arrays(Store):
         return height, width
 
     def content(self, key: int) -> bytes:
-        return to_pixels(self.array[key], self.channels_first).tobytes() + repr(self.size(key)).encode()
+        row = np.ascontiguousarray(self._row(key))
+        if row.dtype != np.uint16:  # whose levels are not known here
+            with contextlib.suppress(Damaged):
+                row = Form(row.shape[2] if row.ndim == 3 else 1).of_array(row)
+        return row.tobytes() + repr((row.shape, row.dtype.str)).encode()
 
 
 def channels_first_of(shape: Sequence[int], tensor: bool = False) -> bool:
     """Whether [C, H, W] rather than [H, W, C] or [H, W]; raises TapetumError for other shapes."""
     if len(shape) == 2:
         return False
-    if len(shape) != 3 or not (shape[0] in _CHANNELS or shape[2] in _CHANNELS):
+    if len(shape) != 3:
+        raise TapetumError(f"an image of shape {list(shape)} is neither [H, W], [H, W, C] nor [C, H, W]")
+    usual = shape[0] in _CHANNELS, shape[2] in _CHANNELS
+    if usual[0] != usual[1]:
+        return usual[0]
+    first, last = shape[0] < min(shape[1:]), shape[2] < min(shape[:2])  # fewer channels than pixels
+    if not any(usual) and first == last:
         raise TapetumError(
-            f"an image of shape {list(shape)} is neither [H, W], [H, W, C] nor [C, H, W] with C among 1, 3, 4"
+            f"an image of shape {list(shape)} does not say which of its axes are channels; "
+            "it must have fewer of them than rows and columns"
         )
-    if shape[0] in _CHANNELS and shape[2] in _CHANNELS:
-        return tensor
-    return shape[0] in _CHANNELS
-
-
-def to_pixels(array: np.ndarray, channels_first: bool) -> np.ndarray:
-    """One image of any layout and type -> uint8 [H, W, 3]; floats must lie in [0, 1]; raises Damaged."""
-    if not array.size:
-        raise Damaged("no pixels")
-    if array.dtype == np.uint16:
-        array = np.rint(array / 257.0).astype(np.uint8)
-    elif array.dtype == bool:
-        array = array.astype(np.uint8) * 255
-    elif array.dtype.kind == "f":
-        low, high = float(array.min()), float(array.max())
-        if not (low >= -1e-6 and high <= 1 + 1e-6):  # also false for not-a-number
-            raise Damaged(f"values from {low:.3g} to {high:.3g}; floats must lie in [0, 1]")
-        array = np.rint(array.astype(np.float32).clip(0, 1) * 255).astype(np.uint8)
-    elif array.dtype != np.uint8:
-        if array.dtype.kind not in "iu" or array.min() < 0 or array.max() > 255:
-            raise Damaged(f"values of type {array.dtype}; allowed: uint8, uint16, bool, or floats in [0, 1]")
-        array = array.astype(np.uint8)
-    if array.ndim == 2:
-        array = array[:, :, None]
-    elif channels_first:
-        array = array.transpose(1, 2, 0)
-    if array.shape[2] == 4:
-        return np.array(to_rgb(Image.fromarray(np.ascontiguousarray(array), "RGBA")))
-    return np.ascontiguousarray(np.broadcast_to(array, (*array.shape[:2], 3)))
+    return tensor if all(usual) else first
 
 
 def open_array(name: str, images: Any) -> Source:
@@ -86,7 +77,7 @@ def open_array(name: str, images: Any) -> Source:
         )
     store = Arrays(array, channels_first_of(array.shape[1:], tensor))
     try:
-        store.read(0, 2**31)
+        store.read(0, 2**31, form=Form(store.channels or 3))
     except Damaged as error:
         raise TapetumError(f"{name} holds no images: {error}.") from error
     return Source(name, store, range(len(array)), numbered(len(array)))

@@ -24,7 +24,7 @@ _CHUNK = 64  # images that a thread decodes before it reports
 
 
 class Canvas:
-    """All images of a source as uint8 [3, side, side], squashed, with their true sizes.
+    """All images of a source as uint8 [C, side, side], squashed, with their true sizes.
 
     Crops are computed in the true geometry and sampled from the canvas. Everything is decoded once and held
     in memory where it fits into `memory_limit` bytes (default: a quarter of what is free), else read by
@@ -41,18 +41,19 @@ class Canvas:
         memory_limit: int | None = None,
         max_damaged: float = 0.1,
         workers: int | None = None,
+        fit: str = "crop",
     ):
-        self.source, self.side = source, side
+        self.source, self.side, self.fit = source, side, fit
         self.workers = cores() if workers is None else workers
         self.max_damaged = max_damaged
         self.damaged: dict[int, str] = {}
-        self.pixels: torch.Tensor | None = None  # [N, 3, side, side]
+        self.pixels: torch.Tensor | None = None  # [N, C, side, side]
         self.sizes: torch.Tensor | None = None  # [N, 2], height and width
         self._loader: DataLoader | None = None
         self._batches = _Batches()
         if memory_limit is None:
             memory_limit = free_memory() // 4 // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
-        if len(source) * 3 * side * side <= memory_limit:
+        if len(source) * source.form.channels * side * side <= memory_limit:
             self._hold()
 
     def __len__(self) -> int:
@@ -75,7 +76,7 @@ class Canvas:
         return torch.tensor([self._stand_in(i) for i in indices.tolist()], device=indices.device)
 
     def fetch(self, indices: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Images of indices [B] -> pixels uint8 [B, 3, side, side] and true sizes float32 [B, 2] (h, w)."""
+        """Images of indices [B] -> pixels uint8 [B, C, side, side] and true sizes float32 [B, 2] (h, w)."""
         if self.pixels is not None and self.sizes is not None:
             return self.pixels.index_select(0, indices.to(self.pixels.device)), self.sizes[indices]
         threads = max(1, min(self.workers, len(indices)))
@@ -113,7 +114,7 @@ class Canvas:
         return self
 
     def _reader(self) -> "_Reader":
-        return _Reader(self.source, self.side, self._allowed())
+        return _Reader(self.source, self.side, self._allowed(), self.fit)
 
     def _allowed(self) -> int:
         return min(int(self.max_damaged * len(self)), len(self) - 1)
@@ -143,7 +144,7 @@ class Canvas:
     def _hold(self) -> None:
         """Decode everything with threads: Pillow lets others run while it works."""
         count = len(self)
-        self.pixels = torch.empty((count, 3, self.side, self.side), dtype=torch.uint8)
+        self.pixels = torch.empty((count, self.source.form.channels, self.side, self.side), dtype=torch.uint8)
         self.sizes = torch.zeros((count, 2))
         pixels, sizes = self.pixels.numpy(), self.sizes.numpy()
 
@@ -151,7 +152,7 @@ class Canvas:
             damaged = {}
             for i in part:
                 try:
-                    pixels[i], sizes[i] = squash(self.source, i, self.side)
+                    pixels[i], sizes[i] = squash(self.source, i, self.side, self.fit)
                 except Damaged as error:
                     damaged[i] = str(error)
             return len(part), damaged
@@ -169,33 +170,51 @@ class Canvas:
             self.pixels[i], self.sizes[i] = self.pixels[self._stand_in(i)], self.sizes[self._stand_in(i)]
 
 
-def squash(source: Source, i: int, side: int) -> tuple[np.ndarray, tuple[int, int]]:
-    """Image i as uint8 [3, side, side] and its true (height, width); raises Damaged.
+def squash(source: Source, i: int, side: int, fit: str = "crop") -> tuple[np.ndarray, tuple[int, int]]:
+    """Image i as uint8 [C, side, side] and its true (height, width); raises Damaged.
 
-    An image of just that size passes bit for bit.
+    An image of just that size passes bit for bit. With fit "pad" black makes it a square first; with "squash"
+    its size is said to be square, so that a crop of it is distorted as the whole is.
     """
-    pixels, size = source.read_sized(i, at_least=side)  # [H, W, 3]
+    pixels, size = source.read_sized(i, at_least=side)  # [H, W, C]
+    if fit == "squash":
+        size = (side, side)
+    elif fit == "pad" and size[0] != size[1]:
+        height, width, channels = pixels.shape
+        most = max(height, width)
+        square = np.zeros((most, most, channels), dtype=np.uint8)
+        top, left = (most - height) // 2, (most - width) // 2
+        square[top : top + height, left : left + width] = pixels
+        pixels, size = square, (max(size), max(size))
     if pixels.shape[:2] != (side, side):
-        image = Image.fromarray(pixels).resize((side, side), Image.Resampling.BILINEAR, reducing_gap=3.0)
-        pixels = np.asarray(image)
+        pixels = resized(pixels, side)
     return pixels.transpose(2, 0, 1), size
+
+
+def resized(pixels: np.ndarray, side: int) -> np.ndarray:
+    """uint8 [H, W, C] -> [side, side, C], antialiased; Pillow knows 1 and 3 channels, others go one by one."""
+    if pixels.shape[2] not in (1, 3):
+        return np.concatenate([resized(pixels[:, :, c : c + 1], side) for c in range(pixels.shape[2])], 2)
+    image = Image.fromarray(pixels[:, :, 0] if pixels.shape[2] == 1 else pixels)
+    image = image.resize((side, side), Image.Resampling.BILINEAR, reducing_gap=3.0)
+    return np.asarray(image).reshape(side, side, -1)
 
 
 class _Reader:
     """reader[indices] -> a part of a batch; what a worker process holds."""
 
-    def __init__(self, source: Source, side: int, allowed: int):
-        self.source, self.side, self.allowed = source, side, allowed
+    def __init__(self, source: Source, side: int, allowed: int, fit: str):
+        self.source, self.side, self.allowed, self.fit = source, side, allowed, fit
 
     def __getitem__(self, indices: Sequence[int]) -> _Part:
-        pixels = np.zeros((len(indices), 3, self.side, self.side), dtype=np.uint8)
+        pixels = np.zeros((len(indices), self.source.form.channels, self.side, self.side), dtype=np.uint8)
         sizes = np.zeros((len(indices), 2), dtype=np.float32)
         damaged: dict[int, str] = {}
         for row, i in enumerate(indices):
             while len(damaged) <= self.allowed:  # beyond, the canvas gives up
                 try:
                     if i not in damaged:
-                        pixels[row], sizes[row] = squash(self.source, i, self.side)
+                        pixels[row], sizes[row] = squash(self.source, i, self.side, self.fit)
                         break
                 except Damaged as error:
                     damaged[i] = str(error)

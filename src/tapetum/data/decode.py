@@ -1,4 +1,4 @@
-"""Turns an image file into RGB pixels, and whatever is wrong with it into one `Damaged` with a reason."""
+"""Turns an image file into pixels, and whatever is wrong with it into one `Damaged` with a reason."""
 
 import functools
 import io
@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 from PIL.TiffImagePlugin import TiffImageFile
 
-from tapetum.base.errors import TapetumError
+from tapetum.data.form import RGB, Damaged, Form
 
 MAX_PIXELS = 178_956_970  # where Pillow too refuses: about 13,400 x 13,400
 EXTENSIONS = (
@@ -34,26 +34,26 @@ _ORIENTATION = 0x0112
 warnings.filterwarnings("ignore", module=r"PIL\b")  # what matters becomes Damaged, the rest is noise in bulk
 
 
-class Damaged(TapetumError):
-    """An image that cannot be read; `str(error)` is the reason in a few words."""
-
-
 def decode(
-    content: bytes | str | os.PathLike | BinaryIO, max_pixels: int = MAX_PIXELS, at_least: int = 0
+    content: bytes | str | os.PathLike | BinaryIO,
+    max_pixels: int = MAX_PIXELS,
+    at_least: int = 0,
+    form: Form = RGB,
 ) -> np.ndarray:
-    """An encoded image -> uint8 [H, W, 3], RGB, turned upright as EXIF says.
+    """An encoded image -> uint8 [H, W, C] in the form asked for, turned upright as EXIF says.
 
-    Transparent images are laid on white. 16-bit ones are scaled by their range (65535 -> 255), 32-bit and
-    float ones by the smallest of the ranges 1 (float only), 255, 65535 and their own that holds them.
     Of several frames the first is taken. `at_least` > 0 lets JPEG leave out detail (much faster) as long as
     both sides stay that long. Raises Damaged, and nothing else, for anything that is not a whole image of at
     most `max_pixels` pixels, which is checked before any is decoded.
     """
-    return decode_sized(content, max_pixels, at_least)[0]
+    return decode_sized(content, max_pixels, at_least, form)[0]
 
 
 def decode_sized(
-    content: bytes | str | os.PathLike | BinaryIO, max_pixels: int = MAX_PIXELS, at_least: int = 0
+    content: bytes | str | os.PathLike | BinaryIO,
+    max_pixels: int = MAX_PIXELS,
+    at_least: int = 0,
+    form: Form = RGB,
 ) -> tuple[np.ndarray, tuple[int, int]]:
     """As `decode`, with the true size (height, width) that the image has without `at_least`."""
     try:
@@ -62,12 +62,11 @@ def decode_sized(
             drafted = image.draft(None, (at_least, at_least)) if at_least else None
             image.load()
             turn = image.getexif().get(_ORIENTATION, 1)  # after load: TIFF turns itself and says so
-            rgb = to_rgb(image)
+            if turn in _TURNS:
+                image = image.transpose(_TURNS[turn])
+            pixels = form.of_image(image)
     except Exception as error:
         raise _damaged(error) from error
-    if turn in _TURNS:
-        rgb = rgb.transpose(_TURNS[turn])
-    pixels = np.array(rgb)
     if not drafted:
         return pixels, pixels.shape[:2]
     return pixels, (width, height) if turn in _SIDEWAYS else (height, width)
@@ -108,31 +107,6 @@ def _open(content, max_pixels: int) -> Image.Image:
         image.close()
         raise Damaged("no pixels")
     return image
-
-
-def to_rgb(image: Image.Image) -> Image.Image:
-    """A Pillow image of any mode -> mode RGB; the rules for transparency and depth stand at `decode`."""
-    if image.mode == "RGB" and "transparency" not in image.info:
-        return image
-    if image.mode.startswith("I") or image.mode == "F":
-        return Image.fromarray(_to_bytes(np.asarray(image), image.mode)).convert("RGB")
-    if image.has_transparency_data:
-        image = image.convert("RGBA")
-        white = Image.new("RGBA", image.size, "white")
-        return Image.alpha_composite(white, image).convert("RGB")
-    return image.convert("RGB")
-
-
-def _to_bytes(values: np.ndarray, mode: str) -> np.ndarray:
-    """Deep grey values -> uint8 [H, W]."""
-    values = np.nan_to_num(values.astype(np.float64), posinf=0.0, neginf=0.0)
-    low, high = min(values.min(), 0.0), values.max()
-    if mode.startswith("I;16"):
-        high = 65535.0
-    elif low == 0.0:
-        ranges = (1.0, 255.0, 65535.0) if mode == "F" else (255.0, 65535.0)
-        high = next((top for top in ranges if high <= top), high)
-    return np.rint((values - low) * (255.0 / ((high - low) or 1.0))).astype(np.uint8)
 
 
 def _damaged(error: Exception) -> Damaged:

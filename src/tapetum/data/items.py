@@ -9,8 +9,9 @@ from PIL import Image
 
 from tapetum.base.console import Progress
 from tapetum.base.errors import TapetumError
-from tapetum.data.arrays import IMAGES, LABELS, channels_first_of, numbered, to_pixels
-from tapetum.data.decode import Damaged, decode_sized, to_rgb
+from tapetum.data.arrays import IMAGES, LABELS, channels_first_of, numbered
+from tapetum.data.decode import Damaged, decode_sized
+from tapetum.data.form import RGB, Form
 from tapetum.data.labels import with_values
 from tapetum.data.source import Source
 from tapetum.data.stores import Store
@@ -29,33 +30,41 @@ class Items(Store):
     def __setstate__(self, items: Any) -> None:
         self.__init__(items)  # type: ignore[misc]
 
-    def read(self, key: int, max_pixels: int, at_least: int = 0) -> tuple[np.ndarray, tuple[int, int]]:
+    def read(
+        self, key: int, max_pixels: int, at_least: int = 0, form: Form | None = RGB
+    ) -> tuple[np.ndarray, tuple[int, int]]:
         try:
             with self._lock:
                 image, _ = parts_of(self.items[key])
-            return _image(image, max_pixels, at_least)
+            return _image(image, max_pixels, at_least, form)
         except TapetumError as error:  # Damaged, or a sentence that becomes the reason
             raise error if isinstance(error, Damaged) else Damaged(str(error)) from error
         except Exception as error:
             raise Damaged(f"the data set failed: {type(error).__name__}: {str(error)[:80]}") from error
 
     def size(self, key: int) -> tuple[int, int]:
-        return self.read(key, 2**31)[1]
+        return self.read(key, 2**31, form=None)[1]
 
     def content(self, key: int) -> bytes:
-        pixels, size = self.read(key, 2**31)
+        pixels, size = self.read(key, 2**31, form=None)
         return pixels.tobytes() + repr(size).encode()
 
 
-def _image(image: Any, max_pixels: int, at_least: int) -> tuple[np.ndarray, tuple[int, int]]:
-    """A Pillow image, array, tensor, path or encoded bytes -> pixels and size."""
+def _image(
+    image: Any, max_pixels: int, at_least: int, form: Form | None
+) -> tuple[np.ndarray, tuple[int, int]]:
+    """A Pillow image, array, tensor, path or encoded bytes -> pixels and size; without a form all channels
+    that an array has."""
     if isinstance(image, str | bytes | os.PathLike):
-        return decode_sized(image, max_pixels, at_least)
+        return decode_sized(image, max_pixels, at_least, form or RGB)
     if isinstance(image, Image.Image):
-        pixels = np.array(to_rgb(image))
+        pixels = (form or RGB).of_image(image)
     else:
         array = np.asarray(image)
-        pixels = to_pixels(array, channels_first_of(array.shape, type(image).__module__.startswith("torch")))
+        first = channels_first_of(array.shape, type(image).__module__.startswith("torch"))
+        array = array.transpose(1, 2, 0) if first else array
+        form = form or Form(array.shape[2] if array.ndim == 3 else 1)
+        pixels = form.of_array(array)
     return pixels, pixels.shape[:2]
 
 

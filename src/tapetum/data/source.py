@@ -12,6 +12,7 @@ import numpy as np
 from tapetum.base.errors import TapetumError, unknown
 from tapetum.data.decode import MAX_PIXELS, Damaged
 from tapetum.data.fingerprint import fingerprint
+from tapetum.data.form import RGB, Form
 from tapetum.data.stores import Store
 from tapetum.data.structure import natural, split_folder, split_name
 
@@ -27,6 +28,7 @@ class Source:
     label_origin where the labels came from, for people ("folders", "column 'breed' of dogs.csv", "none")
     split_of     the split of every image, or None
     texts        a text for every image, or None
+    form         the channels and levels in which images are given
     skipped      what was left out while listing: {"path", "reason"}
     notes        sentences that belong into the summary
     Reading is safe in threads and after a fork, and a source pickles; open files are not taken along.
@@ -42,6 +44,7 @@ class Source:
         self.skipped: list[dict[str, str]] = []
         self.notes: list[str] = []
         self.max_pixels = MAX_PIXELS
+        self.form = RGB
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -57,16 +60,22 @@ class Source:
         return [name for name in order if name in found] + natural(found - set(order))
 
     def read(self, i: int) -> np.ndarray:
-        """Image i as uint8 [H, W, 3]; raises Damaged with the reason."""
+        """Image i as uint8 [H, W, C]; raises Damaged with the reason."""
         return self.read_sized(i)[0]
 
     def read_sized(self, i: int, at_least: int = 0) -> tuple[np.ndarray, tuple[int, int]]:
         """Image i and its true (height, width); `at_least` > 0 allows fewer pixels, see `decode`."""
-        return self.store.read(self.keys[i], self.max_pixels, at_least)
+        return self.store.read(self.keys[i], self.max_pixels, at_least, self.form)
 
     def size(self, i: int) -> tuple[int, int]:
         """The (height, width) of image i, from its header where it has one; raises Damaged."""
         return self.store.size(self.keys[i])
+
+    def formed(self, form: Form) -> Source:
+        """The same images, given in another form."""
+        out = copy.copy(self)
+        out.form = form
+        return out
 
     def take(self, indices: Iterable[int] | np.ndarray) -> Source:
         """The images of these indices, in this order, as a source of their own with the same classes."""

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from tapetum.data.decode import Damaged, decode_sized, header_size
+from tapetum.data.form import RGB, Form
 
 MAX_BYTES = 2**30  # no single image file in an archive is longer
 
@@ -20,8 +21,11 @@ MAX_BYTES = 2**30  # no single image file in an archive is longer
 class Store:
     """Base: `content(key)` gives an encoded image; `stamp(key)` changes whenever that content may have.
 
-    A store pickles, and opens files anew in every process that reads.
+    A store pickles, and opens files anew in every process that reads. `channels` is how many its images have
+    where they are no photographs.
     """
+
+    channels: int | None = None
 
     def content(self, key: Any) -> bytes:
         """The bytes of one image; raises Damaged."""
@@ -31,9 +35,11 @@ class Store:
         """What a cached digest of the content hangs on, or None where nothing says that it is unchanged."""
         return None
 
-    def read(self, key: Any, max_pixels: int, at_least: int = 0) -> tuple[np.ndarray, tuple[int, int]]:
-        """Pixels uint8 [H, W, 3] and the true size; see `decode_sized`."""
-        return decode_sized(self.content(key), max_pixels, at_least)
+    def read(
+        self, key: Any, max_pixels: int, at_least: int = 0, form: Form = RGB
+    ) -> tuple[np.ndarray, tuple[int, int]]:
+        """Pixels uint8 [H, W, C] and the true size; see `decode_sized`."""
+        return decode_sized(self.content(key), max_pixels, at_least, form)
 
     def size(self, key: Any) -> tuple[int, int]:
         """(height, width), as cheaply as can be; raises Damaged."""

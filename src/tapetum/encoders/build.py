@@ -16,7 +16,7 @@ from tapetum.base.errors import TapetumError, unknown
 from tapetum.base.torchvision_compat import timm
 from tapetum.encoders import weights as stored
 from tapetum.encoders.encoder import Encoder
-from tapetum.encoders.spec import INTERPOLATIONS, Spec
+from tapetum.encoders.spec import INTERPOLATIONS, MEAN, STD, Spec
 
 # name: (timm's model, timm's arguments); views a second forwards and backwards, bf16, one thread, 32 pixels
 PRESETS: dict[str, tuple[str, dict[str, Any]]] = {
@@ -37,10 +37,19 @@ PRESETS: dict[str, tuple[str, dict[str, Any]]] = {
 }
 SMALL = 96  # pixels up to which images need another stem than ImageNet's
 SIZED = ("img_size", "dynamic_img_size")
-LOOKS = ("mean", "std", "interpolation", "crop_pct", "fit")
+LOOKS = ("mean", "std", "interpolation", "crop_pct", "fit", "levels")
 
 
-def build(name: str, image_size: int, *, weights: str = "none", stem: str = "auto", **args: Any) -> Encoder:
+def build(
+    name: str,
+    image_size: int,
+    *,
+    weights: str = "none",
+    stem: str = "auto",
+    fit: str | None = None,
+    levels: tuple[float, float] | None = None,
+    **args: Any,
+) -> Encoder:
     """A new encoder.
 
     Args:
@@ -50,7 +59,9 @@ def build(name: str, image_size: int, *, weights: str = "none", stem: str = "aut
         stem: how a ResNet meets small images: "timm" as timm has it; "nopool" without its pooling; "full"
             without its stride as well; "3x3/1" or "3x3/2", one such convolution and no pooling; "auto"
             chooses from the image size.
-        args: timm's own arguments for the model.
+        fit: how images become squares, "crop", "pad" or "squash"; by default as the weights are used to.
+        levels: values of deep images that become black and white; see data.form.
+        args: timm's own arguments for the model; in_chans is the number of channels.
 
     Raises TapetumError for a name that timm does not have (with the nearest match), an argument that the
     model does not take, or weights that do not fit.
@@ -68,7 +79,8 @@ def build(name: str, image_size: int, *, weights: str = "none", stem: str = "aut
         stem = small_stem(net, name, image_size) if weights == "none" else ""
     stem = "" if stem == "timm" else stem
     change_stem(net, stem)
-    looks = preprocessing(model, weights, facts, image_size)
+    looks = preprocessing(model, weights, facts, image_size, args.get("in_chans", 3))
+    looks |= {name: value for name, value in (("fit", fit), ("levels", levels)) if value is not None}
     encoder = Encoder(net, Spec(name, model, args, image_size, stem=stem, began_from=str(weights), **looks))
     if weights not in ("none", "public"):
         stored.load_into(encoder, weights)
@@ -83,11 +95,14 @@ def known(name: str) -> tuple[str, dict[str, Any]]:
     return model, args
 
 
-def preprocessing(model: str, weights: str, facts: dict[str, Any] | None, image_size: int) -> dict[str, Any]:
+def preprocessing(
+    model: str, weights: str, facts: dict[str, Any] | None, image_size: int, channels: int = 3
+) -> dict[str, Any]:
     """How images were prepared for these weights: as their run says, else as timm says for the model's name.
 
     Where weights of one shape were prepared in several ways, timm's tag tells: vit_base_patch16_224.mae.
-    What a crop keeps holds only at the size that it is meant for.
+    What a crop keeps holds only at the size that it is meant for. For another number of channels each gets
+    the mean over the known ones.
     """
     cfg = timm.get_pretrained_cfg(model) if weights != "none" else None
     size, found = None, {}
@@ -99,6 +114,11 @@ def preprocessing(model: str, weights: str, facts: dict[str, Any] | None, image_
         found.pop("crop_pct", None)
     if found.get("interpolation") not in INTERPOLATIONS:
         found.pop("interpolation", None)
+    for name, usual in (("mean", MEAN), ("std", STD)):
+        values = found.get(name, usual)
+        if len(values) != channels:
+            values = (sum(values) / len(values),) * channels
+        found[name] = tuple(values)
     return found
 
 

@@ -183,7 +183,7 @@ class Encoder(nn.Module):
         return features.tokens.mT.unflatten(2, (side, -1))
 
     def prepare(self, pixels: np.ndarray) -> np.ndarray:
-        """An image uint8 [H, W, 3] -> uint8 [3, S, S], as this encoder wants it."""
+        """An image uint8 [H, W, C] -> uint8 [C, S, S], as this encoder wants it."""
         return preparation.prepare(pixels, self.spec)
 
     @torch.no_grad()
@@ -213,7 +213,7 @@ class Encoder(nn.Module):
             raise unknown("output", out, ("vector", "tokens", "maps"))
         if errors not in ("raise", "nan"):
             raise unknown("way with errors", errors, ("raise", "nan"))
-        images, single = preparation.as_list(images)
+        images, single = preparation.as_list(images, self.spec.form)
         was, home = self.training, self.mean.device
         self.eval().to(device or ("cuda" if torch.cuda.is_available() else "cpu"))
         result = None

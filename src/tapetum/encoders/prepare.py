@@ -10,17 +10,18 @@ from PIL import Image, ImageOps
 from torch import Tensor
 
 from tapetum.base.errors import TapetumError
-from tapetum.data.decode import decode, to_rgb
+from tapetum.data.decode import decode
+from tapetum.data.form import RGB, Form
 from tapetum.encoders.spec import Spec
 
 
 def prepare(pixels: np.ndarray, spec: Spec) -> np.ndarray:
-    """uint8 [H, W, 3] -> uint8 [3, S, S] as the encoder's spec says: resized with antialiasing, made square.
+    """uint8 [H, W, C] -> uint8 [C, S, S] as the encoder's spec says: resized with antialiasing, made square.
 
     Pixels that have the right size already pass bit for bit.
     """
     if not fits(pixels.shape[:2], spec):
-        pixels = np.asarray(_square(Image.fromarray(pixels), spec.image_size, spec))
+        pixels = _square(pixels, spec.image_size, spec)
     return np.ascontiguousarray(pixels.transpose(2, 0, 1))
 
 
@@ -29,7 +30,16 @@ def fits(size: tuple[int, ...], spec: Spec) -> bool:
     return tuple(size) == (spec.image_size, spec.image_size) and (spec.fit != "crop" or spec.crop_pct == 1)
 
 
-def _square(image: Image.Image, size: int, spec: Spec) -> Image.Image:
+def _square(pixels: np.ndarray, size: int, spec: Spec) -> np.ndarray:
+    if pixels.shape[2] not in (1, 3):  # Pillow knows no others; each channel by itself is the same
+        return np.concatenate(
+            [_square(pixels[:, :, c : c + 1], size, spec) for c in range(pixels.shape[2])], 2
+        )
+    image = Image.fromarray(pixels[:, :, 0] if pixels.shape[2] == 1 else pixels)
+    return np.asarray(_squared(image, size, spec)).reshape(size, size, -1)
+
+
+def _squared(image: Image.Image, size: int, spec: Spec) -> Image.Image:
     how = Image.Resampling[spec.interpolation.upper()]
     width, height = image.size
     if spec.fit == "squash":
@@ -40,20 +50,20 @@ def _square(image: Image.Image, size: int, spec: Spec) -> Image.Image:
         return image.resize((size, size), how, box=(left, top, left + side, top + side))
     scale = size / max(width, height)
     small = image.resize((max(1, round(width * scale)), max(1, round(height * scale))), how)
-    out = Image.new("RGB", (size, size))
+    out = Image.new(image.mode, (size, size))
     out.paste(small, ((size - small.width) // 2, (size - small.height) // 2))
     return out
 
 
-def pixels_of(image: Any) -> np.ndarray:
-    """A path, PIL image, array or tensor, grey or in colour, uint8 or in [0, 1] -> uint8 [H, W, 3].
+def pixels_of(image: Any, form: Form = RGB) -> np.ndarray:
+    """A path, PIL image, array or tensor, uint8 or in [0, 1] -> uint8 [H, W, C] in this form.
 
     Raises Damaged for a file that cannot be read, TapetumError for what is no image.
     """
     if isinstance(image, str | Path):
-        return decode(Path(image))
+        return decode(Path(image), form=form)
     if isinstance(image, Image.Image):
-        return np.array(to_rgb(ImageOps.exif_transpose(image)))
+        return form.of_image(ImageOps.exif_transpose(image))
     array = image.detach().cpu().numpy() if isinstance(image, Tensor) else np.asarray(image)
     if array.ndim == 2:
         array = array[..., None]
@@ -61,18 +71,22 @@ def pixels_of(image: Any) -> np.ndarray:
         raise TapetumError(
             f"an image has the shape [H, W, C], [C, H, W] or [H, W]; this has {list(array.shape)}."
         )
-    if _channels_first(array.shape):
+    if _channels_first(array.shape, form):
         array = array.transpose(1, 2, 0)
-    if array.shape[2] not in (1, 3):
-        raise TapetumError(f"an image has 1 or 3 channels; this one has the shape {list(array.shape)}.")
-    if array.dtype != np.uint8:
+    if array.shape[2] not in {1, 3, form.channels}:
+        raise TapetumError(
+            f"an image has {' or '.join(map(str, sorted({1, 3, form.channels})))} channels here; this one has "
+            f"the shape {list(array.shape)}."
+        )
+    if form.levels is None and array.dtype != np.uint8:
         array = (_unit_range(array) * 255).round().astype(np.uint8)
-    return np.repeat(array, 3, axis=2) if array.shape[2] == 1 else array
+    return form.of_array(array)
 
 
-def _channels_first(shape: Sequence[int]) -> bool:
+def _channels_first(shape: Sequence[int], form: Form) -> bool:
     """[..., C, H, W] rather than [..., H, W, C]."""
-    return shape[-3] in (1, 3) and shape[-1] not in (1, 3)
+    counts = {1, 3, form.channels}
+    return shape[-3] in counts and shape[-1] not in counts
 
 
 def _unit_range(values: np.ndarray) -> np.ndarray:
@@ -82,13 +96,14 @@ def _unit_range(values: np.ndarray) -> np.ndarray:
     return values
 
 
-def as_list(images: Any) -> tuple[Any, bool]:
+def as_list(images: Any, form: Form = RGB) -> tuple[Any, bool]:
     """One image or many as a sequence, and whether it was one."""
     if isinstance(images, str | Path | Image.Image):
         return [images], True
     if not isinstance(images, Tensor | np.ndarray):
         return list(images), False
-    one = images.ndim == 2 or (images.ndim == 3 and (images.shape[-1] in (1, 3) or images.shape[0] in (1, 3)))
+    counts = {1, 3, form.channels}
+    one = images.ndim == 2 or (images.ndim == 3 and (images.shape[-1] in counts or images.shape[0] in counts))
     return ([images], True) if one else (images, False)
 
 
@@ -105,7 +120,7 @@ def batches(images: Sequence[Any], spec: Spec, size: int, errors: str) -> Iterat
         pixels, at = [], []
         for i, image in enumerate(part, start):
             try:
-                pixels.append(torch.from_numpy(prepare(pixels_of(image), spec)))
+                pixels.append(torch.from_numpy(prepare(pixels_of(image, spec.form), spec)))
                 at.append(i)
             except TapetumError as error:
                 if errors == "raise":
@@ -119,12 +134,12 @@ def _named(image: Any) -> str:
 
 
 def _as_they_are(images: Tensor | np.ndarray, spec: Spec) -> Tensor | None:
-    """A whole batch in colour that has the encoder's size already, floats unrounded; None for any other."""
+    """A whole batch that has the encoder's size already, floats unrounded; None for any other."""
     x = torch.as_tensor(images)
     if x.ndim != 4 or 0 in x.shape:
         return None
-    x = x if _channels_first(x.shape) else x.movedim(-1, 1)
-    if x.shape[1] != 3 or not fits(x.shape[2:], spec):
+    x = x if _channels_first(x.shape, spec.form) else x.movedim(-1, 1)
+    if x.shape[1] != spec.form.channels or spec.levels or not fits(x.shape[2:], spec):
         return None
     if x.dtype == torch.uint8:
         return x.float() / 255

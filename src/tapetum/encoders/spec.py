@@ -4,6 +4,7 @@ from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
 from tapetum.base.errors import TapetumError, unknown
+from tapetum.data.form import Form
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet, as nearly every network expects
 FITS = ("crop", "pad", "squash")
@@ -21,6 +22,7 @@ class Spec:
     fit: how an image becomes a square: crop its middle, pad it, or squash it.
     crop_pct: share of the shorter side that the crop keeps.
     interpolation: "bilinear" or "bicubic", antialiased.
+    levels: values of 16-bit and float images that become black and white; see data.form.
     stem: "" or what was changed beyond timm's arguments; timm cannot load such a model.
     began_from: what the weights were before training here, "none" when random.
     """
@@ -34,6 +36,7 @@ class Spec:
     fit: str = "crop"
     crop_pct: float = 1.0
     interpolation: str = "bilinear"
+    levels: tuple[float, float] | None = None
     stem: str = ""
     began_from: str = "none"
 
@@ -44,20 +47,37 @@ class Spec:
             raise unknown("interpolation", self.interpolation, INTERPOLATIONS)
         object.__setattr__(self, "mean", tuple(map(float, self.mean)))
         object.__setattr__(self, "std", tuple(map(float, self.std)))
+        if self.levels is not None:
+            object.__setattr__(self, "levels", tuple(map(float, self.levels)))
+        self.form  # noqa: B018 (its limits hold here, too)
 
     def as_dict(self) -> dict[str, Any]:
         """As JSON has it."""
-        return {**asdict(self), "mean": list(self.mean), "std": list(self.std)}
+        return {
+            **asdict(self),
+            "mean": list(self.mean),
+            "std": list(self.std),
+            "levels": self.levels and list(self.levels),
+        }
+
+    @property
+    def form(self) -> Form:
+        """The form in which images are read for it."""
+        return Form(len(self.mean), self.levels)
 
     def preprocessing(self) -> dict[str, Any]:
         """The part that says how images are prepared."""
-        names = ("image_size", "mean", "std", "fit", "crop_pct", "interpolation")
+        names = ("image_size", "mean", "std", "fit", "crop_pct", "interpolation", "levels")
         return {name: value for name, value in self.as_dict().items() if name in names}
 
     @classmethod
     def from_dict(cls, facts: Any, where: str) -> "Spec":
         """Raises TapetumError naming the file when a fact is missing or is nothing of the kind."""
-        own = {f.name: type(f.default) for f in fields(cls) if f.name not in ("mean", "std", "crop_pct")}
+        own = {
+            f.name: type(f.default)
+            for f in fields(cls)
+            if f.name not in ("mean", "std", "crop_pct", "levels")
+        }
         own |= {"name": str, "model": str, "args": dict}
         try:
             for name, kind in own.items():

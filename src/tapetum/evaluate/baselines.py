@@ -3,19 +3,21 @@
 import torch
 from torch import nn
 
+from tapetum.data.form import RGB, Form
 from tapetum.encoders import Encoder
 from tapetum.encoders.build import SIZED, again, build
 from tapetum.encoders.spec import Spec
 
 
-def pixels() -> Encoder:
-    """Raw pixels as an encoder: 32 x 32 x 3 numbers in [-1, 1], larger images shrunk first.
+def pixels(form: Form = RGB) -> Encoder:
+    """Raw pixels as an encoder: 32 x 32 numbers in [-1, 1] a channel, larger images shrunk first.
 
     One half is subtracted so that cosine similarity is not all brightness: kNN on CIFAR-10 gives 46 % so,
     36 % without, and 43 % when each image loses its own mean colour instead.
     """
-    half = (0.5, 0.5, 0.5)
-    return Encoder(nn.Flatten(), Spec("pixels", "", image_size=32, mean=half, std=half, fit="squash")).eval()
+    half = form.channels * (0.5,)
+    spec = Spec("pixels", "", image_size=32, mean=half, std=half, fit="squash", levels=form.levels)
+    return Encoder(nn.Flatten(), spec).eval()
 
 
 def random_weights(encoder: Encoder, seed: int = 0) -> Encoder | None:

@@ -113,7 +113,7 @@ def _subjects(main: Encoder, baselines: bool, seed: int) -> Iterator[tuple[str, 
         warn(f"the weights that it began from are not measured: {error}")
     if fresh := others.random_weights(main, seed):
         yield "random weights", fresh, [f"random weights drawn with seed {seed}"]
-    yield "pixels", others.pixels(), []
+    yield "pixels", others.pixels(main.spec.form), []
 
 
 def parts(train_data: Any, test_data: Any, labels: Any, seed: int) -> tuple[Source, Source | None, str]:

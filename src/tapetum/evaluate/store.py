@@ -117,7 +117,7 @@ def features(
     """
     if precision not in ("float32", "bfloat16"):
         raise unknown("precision", precision, ("float32", "bfloat16"))
-    source = in_order(source)
+    source = in_order(source).formed(encoder.spec.form)
     about = subject(encoder, precision)
     contents = source.without_labels().fingerprint()
     key = short_id({"subject": about, "data": contents, "extractor": EXTRACTOR_VERSION})

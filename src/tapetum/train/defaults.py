@@ -44,6 +44,8 @@ def choose(given: dict[str, Any], source: Source, method: type[Method]) -> dict[
     side = typical_side(source)
     size = settle("image_size", *image_size(side, gpu))
     settle("encoder", *encoder(size, method, gpu))
+    if source.store.channels:
+        settle("channels", source.store.channels, "what the arrays have")
     most = 256 if not gpu else 1024 if size <= 96 else 256
     batch = most
     while batch > 8 and batch * 8 > images:

@@ -25,6 +25,7 @@ class Sample:
 
 def sample(source: Source, encoder: Encoder, most: int, seed: int) -> Sample:
     """Up to `most` readable images of a source, the same for the same seed."""
+    source = source.formed(encoder.spec.form)
     pixels: list[Tensor] = []
     labels: list[int] = []
     for i in random.order(seed, -2, len(source)).tolist():

@@ -109,7 +109,7 @@ def trial(job: setup.Job, steps: int = 4) -> tuple[float, float]:
         memory = (
             4.0 * state
             + activation_bytes(job) * job.feed.micro_batch
-            + len(job.canvas) * 3 * job.canvas.side**2 * job.canvas.in_memory
+            + len(job.canvas) * job.source.form.channels * job.canvas.side**2 * job.canvas.in_memory
         )
     return min(times[1:]), memory
 

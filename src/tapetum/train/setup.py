@@ -77,12 +77,19 @@ def prepare(given: dict[str, Any], groups: dict[str, dict], quiet: bool = False)
         raise TapetumError("precision fp16 needs a GPU; on a CPU use bf16 or fp32.")
 
     torch.manual_seed(value["seed"])
+    looks = {"fit": value["fit"], "levels": value["levels"]}
+    if value["channels"] not in (None, 3) or (
+        value["channels"] and value["weights"] not in ("none", "public")
+    ):
+        looks["in_chans"] = value["channels"]
     encoder = encoders.build(
         value["encoder"],
         value["image_size"],
         weights=value["weights"],
+        **looks,
         **groups.get("encoder", {}),
     )
+    source = source.formed(encoder.spec.form)
     method = build_method(kind, encoder, source, value["image_size"], groups.get("method", {}))
     method.views = nest.configured(method.views, groups.get("views", {}))
     if encoder.patch:  # 0.43 of 32 pixels is no whole number of patches
@@ -106,7 +113,7 @@ def prepare(given: dict[str, Any], groups: dict[str, dict], quiet: bool = False)
     side = defaults.canvas_side(
         defaults.typical_side(source), nest.largest(method.views, value["image_size"])
     )
-    canvas = Canvas(source, side, workers=value["workers"])
+    canvas = Canvas(source, side, workers=value["workers"], fit=encoder.spec.fit)
     feed = Feed(
         canvas,
         source.labels,
@@ -139,7 +146,7 @@ def prepare(given: dict[str, Any], groups: dict[str, dict], quiet: bool = False)
 def facts_of(source: Source, size: int) -> dict[str, int | None]:
     """What a method can ask for that comes from the data and the run, by the name it asks with."""
     classes = len(source.classes) if source.classes else None
-    return {"classes": classes, "images": len(source), "image_size": size, "channels": 3}
+    return {"classes": classes, "images": len(source), "image_size": size, "channels": source.form.channels}
 
 
 def build_method(
@@ -195,6 +202,8 @@ def resolved(job: Job, value: dict[str, Any], kind: type[Method]) -> dict[str, A
         name: value[name] for name in value if name not in ("out", "resume", "plan", "budget", "logger")
     }
     config["data"] = str(value["data"]) if isinstance(value["data"], str | Path) else job.source.name
+    spec = job.method.encoder.spec
+    config |= {"channels": spec.form.channels, "levels": plain(spec.levels), "fit": spec.fit}
     config["epochs"] = -(-job.steps // job.feed.steps_per_epoch)
     config["steps"] = job.steps
     config["fingerprint"] = job.source.fingerprint()

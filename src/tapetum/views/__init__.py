@@ -1,4 +1,4 @@
-"""Augmentation: operations as plain data, drawn by counter-based random numbers, computed on whole batches."""
+"""Augmentation: operations as plain data, drawn by counter-based random numbers, computed in batches."""
 
 from tapetum.views.batch import Batch, Draw
 from tapetum.views.colour import Gray, Jitter, Solarise

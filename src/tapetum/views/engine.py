@@ -13,6 +13,7 @@ from torch import Tensor
 
 from tapetum.views import fast
 from tapetum.views.batch import Draw
+from tapetum.views.geometry import middle
 from tapetum.views.operation import Operation, Parameters, View
 from tapetum.views.sample import box
 
@@ -30,8 +31,8 @@ def draw(
         image_size: the run's image size in pixels; views' sizes are shares of it.
 
     Returns:
-        The same nest twice: pixels [B, C, S, S] float32 in [0, 1], channels last in memory, and the transforms
-        [B, 3, 3] from a view's coordinates to its image's.
+        The same nest twice: pixels [B, C, S, S] float32 in [0, 1], channels last in memory, and the
+        transforms [B, 3, 3] from a view's coordinates to its image's.
     """
     if isinstance(tree, dict):
         parts = {n: draw(v, pixels, size, rng, image_size, f"{at}/{n}") for n, v in tree.items()}
@@ -41,7 +42,7 @@ def draw(
         return [x for x, _ in pairs], [g for _, g in pairs]
     view = View() + tree
     steps = parameters(view, rng, size, pixels.shape[-1], at)
-    geometry = compose(steps, len(pixels))
+    geometry = compose(steps, size)
     out, leaves = view.size(image_size), any(step.LEAVES for step in view.steps)
     if fast.can(view, pixels):
         return fast.render(steps, pixels, geometry, out, leaves), geometry
@@ -55,8 +56,8 @@ def draw(
 def parameters(
     view: View, rng: Draw, size: Tensor, side: int, at: str = ""
 ) -> list[tuple[Operation, Parameters]]:
-    """What each step of a view draws for each image. Random numbers are named by the view's place in the nest,
-    the kind of step, and how many of that kind came before."""
+    """What each step of a view draws for each image. Random numbers are named by the view's place in the
+    nest, the kind of step, and how many of that kind came before."""
     seen: Counter[str] = Counter()
     drawn = []
     for step in view.steps:
@@ -67,9 +68,12 @@ def parameters(
     return drawn
 
 
-def compose(steps: list[tuple[Operation, Parameters]], images: int) -> Tensor:
-    """The transforms [B, 3, 3] of all steps together, from the view's coordinates to the image's."""
-    geometry = torch.eye(3).repeat(images, 1, 1)
+def compose(steps: list[tuple[Operation, Parameters]], size: Tensor) -> Tensor:
+    """The transforms [B, 3, 3] of all steps together, from the view's coordinates to the image's; of images of
+    these sizes [B, 2] the square in the middle where no step chooses a part, as encoders do."""
+    geometry = torch.eye(3).repeat(len(size), 1, 1)
+    if not any(step.FRAMES for step, _ in steps):
+        geometry = middle(size)
     for step, given in steps:
         if (inner := step.place(given)) is not None:
             geometry = geometry @ inner

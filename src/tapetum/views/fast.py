@@ -1,4 +1,4 @@
-"""Views on a CPU through compiled kernels, where numba is installed and has a kernel for every step of a view.
+"""Views on a CPU through compiled kernels, where numba is installed and every step of a view has one.
 
 They give what the batched operations give, within rounding, several times as fast: see docs/speed.md.
 """

@@ -1,4 +1,4 @@
-"""Operations that move pixels: each gives a transform, and a view samples its image once, through them all."""
+"""Operations that move pixels: each gives a transform, and a view samples its image once through all."""
 
 import math
 from dataclasses import dataclass
@@ -15,6 +15,14 @@ def axes(width: Tensor, height: Tensor, left: Tensor, top: Tensor) -> Tensor:
     """The transforms [B, 3, 3] onto boxes given by [B] numbers."""
     zero, one = torch.zeros_like(width), torch.ones_like(width)
     return torch.stack([width, zero, left, zero, height, top, zero, zero, one], 1).view(-1, 3, 3)
+
+
+def middle(size: Tensor) -> Tensor:
+    """The transforms [B, 3, 3] onto the square in the middle of images of these sizes [B, 2]."""
+    height, width = size.float().unbind(1)
+    least = torch.minimum(height, width)
+    w, h = least / width, least / height
+    return axes(w, h, (1 - w) / 2, (1 - h) / 2)
 
 
 @dataclass(frozen=True)
@@ -34,6 +42,7 @@ class Crop(Operation):
     scale: Range = (0.08, 1.0)
     ratio: Range = (3 / 4, 4 / 3)
     SLOTS: ClassVar[int] = 22
+    FRAMES: ClassVar[bool] = True
 
     def __post_init__(self):
         super().__post_init__()
@@ -67,12 +76,13 @@ class Resize(Operation):
     """The whole image, squashed to a square of `size` (a share of the run's image size, or pixels)."""
 
     size: int | float = 1.0
+    FRAMES: ClassVar[bool] = True
 
 
 @dataclass(frozen=True)
 class Shift(Operation):
-    """Move the image by up to `share` of its side each way, in whole pixels, which blurs nothing; what comes in
-    from outside is mirrored."""
+    """Move the image by up to `share` of its side each way, in whole pixels, which blurs nothing; what comes
+    in from outside is mirrored."""
 
     share: float = 0.125
     SLOTS: ClassVar[int] = 2

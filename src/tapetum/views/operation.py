@@ -23,6 +23,7 @@ class Operation:
 
     SLOTS: ClassVar[int] = 1  # random numbers that it uses for an image
     LEAVES: ClassVar[bool] = False  # whether pixels may come from outside the image, where it is mirrored
+    FRAMES: ClassVar[bool] = False  # whether it chooses a part of the whole image; else the middle is taken
     TURNS: ClassVar[bool] = False  # whether it does more than stretch, mirror and move along the axes
 
     def __add__(self, other: "Operation | View") -> "View":

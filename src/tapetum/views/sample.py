@@ -36,8 +36,8 @@ def unit(pixels: Tensor) -> Tensor:
 
 
 def box(pixels: Tensor, geometry: Tensor, out: int, leaves: bool = False) -> Tensor:
-    """Canvases [B, C, R, R] -> views [B, C, out, out] float32 through transforms [B, 3, 3] that stretch, mirror
-    and move along the axes: two matrix products."""
+    """Canvases [B, C, R, R] -> views [B, C, out, out] float32 through transforms [B, 3, 3] that stretch,
+    mirror and move along the axes: two matrix products."""
     b, c, side, _ = pixels.shape
     x = unit(pixels)
     across = weights(geometry[:, 0, 2], geometry[:, 0, 0], out, side, leaves).to(x)  # [B, out, R]

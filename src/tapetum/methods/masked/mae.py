@@ -25,13 +25,14 @@ class MAE(Method):
     ):
         super().__init__(encoder)
         self.views = {"x": views.mae()}
-        self.decoder = TokenPredictor(encoder.dim, encoder.grid, width, depth, out=3 * encoder.patch**2)
+        out = encoder.spec.form.channels * encoder.patch**2
+        self.decoder = TokenPredictor(encoder.dim, encoder.grid, width, depth, out=out)
         self.hidden, self.normalise = hidden, normalise
 
     def loss(self, batch, t):
         x, grid = batch["x"], self.encoder.grid
         keep, hide = split(batch.random("mask", (grid**2,)), self.hidden)
-        painted = self.decoder(self.encoder.tokens(x, keep=keep), keep, hide)  # [B, M, 3*p*p]
+        painted = self.decoder(self.encoder.tokens(x, keep=keep), keep, hide)  # [B, M, C*p*p]
         target = take(patchify(x, self.encoder.patch), hide)
         if self.normalise:
             target = F.layer_norm(target, target.shape[-1:], eps=1e-6)
