@@ -90,7 +90,7 @@ def pretrain(
         weights: none, public (timm's), an earlier run, or a file. [none]
         image_size: side of the views in pixels. [from the images and the machine]
         channels: 3 for colour, 1 for grey, or as many as arrays have. [3, or the array's]
-        levels: values of 16-bit and float images that become black and white, such as 0,4095. [all there can be]
+        levels: values of deep images that become black and white, such as 0,4095. [all there can be]
         fit: how images become squares: crop, pad or squash. [crop]
         epochs: passes over the data. [about 3,000 steps]
         steps: optimiser steps, instead of epochs.
