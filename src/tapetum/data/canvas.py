@@ -192,7 +192,7 @@ def squash(source: Source, i: int, side: int, fit: str = "crop") -> tuple[np.nda
 
 
 def resized(pixels: np.ndarray, side: int) -> np.ndarray:
-    """uint8 [H, W, C] -> [side, side, C], antialiased; Pillow knows 1 and 3 channels, others go one by one."""
+    """uint8 [H, W, C] -> [side, side, C], antialiased; channels that Pillow does not know go one by one."""
     if pixels.shape[2] not in (1, 3):
         return np.concatenate([resized(pixels[:, :, c : c + 1], side) for c in range(pixels.shape[2])], 2)
     image = Image.fromarray(pixels[:, :, 0] if pixels.shape[2] == 1 else pixels)
