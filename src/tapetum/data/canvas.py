@@ -108,8 +108,12 @@ class Canvas:
         yield from map(self._take, self._loader)
 
     def to(self, device: torch.device | str) -> "Canvas":
-        """Move the held images to a device, so that batches are born there; no effect where none are held."""
-        if self.pixels is not None:
+        """Move the held images to a device, so that batches are born there, if they take up to a quarter of its
+        free memory; no effect where none are held."""
+        device = torch.device(device)
+        if self.pixels is None:
+            return self
+        if device.type != "cuda" or self.pixels.nbytes <= torch.cuda.mem_get_info(device)[0] // 4:
             self.pixels = self.pixels.to(device)
         return self
 
