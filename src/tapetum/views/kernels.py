@@ -160,7 +160,8 @@ def _blur(a, sigma, reach, other, padded):
     for c in range(channels):
         for y in range(side):
             row = other[y]
-            row[:] = taps[0] * a[c, y]
+            for x in range(side):
+                row[x] = taps[0] * a[c, y, x]
             for k in range(1, reach + 1):
                 above, below = a[c, _reflect(y - k, side)], a[c, _reflect(y + k, side)]
                 w = taps[k]
@@ -199,7 +200,8 @@ def render(pixels, boxes, leaves, kinds, given, out, first, last):
     other = np.empty((size, size), np.float32)
     padded = np.empty(3 * size, np.float32)
     row = np.empty(side, np.float32)
-    most = 2 * (side // size + 2) if not leaves else 6 * (side // size + 2)
+    widest = max(np.abs(boxes[first:last, 1]).max(), np.abs(boxes[first:last, 3]).max())
+    most = 2 * int(max(widest * side / size, 1)) + 4  # taps of an output pixel
     across = (np.empty((size, most), np.int64), np.empty((size, most), np.float32), np.empty(size, np.int64))
     down = (np.empty((size, most), np.int64), np.empty((size, most), np.float32), np.empty(size, np.int64))
     for i in range(first, last):
