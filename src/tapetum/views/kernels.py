@@ -30,14 +30,15 @@ def _reflect(i: int, side: int) -> int:
 
 
 @_jit
-def _taps(start, stretch, side, leaves, index, weight, count):
-    """Which pixels (index) give how much (weight) to each output pixel: see sample.weights."""
-    out = len(count)
-    most = index.shape[1]
+def _taps(start, stretch, side, leaves, index, weight):
+    """Which pixels (index) give how much (weight) to each output pixel: see sample.weights. [taps, S] each; the
+    weights of missing taps are 0. Gives the number of taps."""
+    most, out = index.shape
     start, stretch = start * _f(side), stretch * _f(side)
     width = max(abs(stretch) / _f(out), _1)
     low = min(start, start + stretch) + _EDGE - _1
     high = max(start, start + stretch) - _EDGE
+    found = 0
     for o in range(out):
         centre = start + stretch * ((_f(o) + _HALF) / _f(out)) - _HALF
         first, last = int(np.ceil(centre - width)), int(np.floor(centre + width))
@@ -46,13 +47,16 @@ def _taps(start, stretch, side, leaves, index, weight, count):
             inside = leaves or (0 <= pixel < side)
             w = _1 - abs(_f(pixel) - centre) / width
             if inside and low < _f(pixel) < high and w > _0 and n < most:
-                index[o, n] = _reflect(pixel, side)
-                weight[o, n] = w
+                index[n, o] = _reflect(pixel, side)
+                weight[n, o] = w
                 total += w
                 n += 1
         for k in range(n):
-            weight[o, k] /= total
-        count[o] = n
+            weight[k, o] /= total
+        for k in range(n, most):
+            index[k, o], weight[k, o] = index[0, o], _0
+        found = max(found, n)
+    return found
 
 
 @_jit
@@ -60,27 +64,41 @@ def _sample(canvas, box, leaves, across, down, row, a):
     """A box of a canvas [C, R, R] uint8 -> a [C, S, S] in [0, 1]."""
     channels, side, _ = canvas.shape
     out = a.shape[1]
-    xi, xw, xn = across
-    yi, yw, yn = down
-    _taps(box[0], box[1], side, leaves, xi, xw, xn)
-    _taps(box[2], box[3], side, leaves, yi, yw, yn)
+    xi, xw = across
+    yi, yw = down
+    taps = _taps(box[0], box[1], side, leaves, xi, xw)
+    rows = _taps(box[2], box[3], side, leaves, yi, yw)
     low, high = side, 0
-    for o in range(out):
-        for k in range(xn[o]):
-            low, high = min(low, xi[o, k]), max(high, xi[o, k] + 1)
+    for k in range(taps):
+        for o in range(out):
+            low, high = min(low, int(xi[k, o])), max(high, int(xi[k, o]) + 1)
+    part = row[low:high]
     for c in range(channels):
         for y in range(out):
-            row[low:high] = _0
-            for k in range(yn[y]):
-                w = yw[y, k] * _255
-                source = canvas[c, yi[y, k]]
-                for x in range(low, high):
-                    row[x] += w * _f(source[x])
-            for x in range(out):
-                total = _0
-                for k in range(xn[x]):
-                    total += xw[x, k] * row[xi[x, k]]
-                a[c, y, x] = total
+            part[:] = _0
+            for k in range(rows):
+                w = yw[k, y] * _255
+                source = canvas[c, yi[k, y], low:high]
+                for x in range(high - low):
+                    part[x] += w * _f(source[x])
+            _gather(row, taps, xi, xw, a[c, y])
+
+
+@_jit
+def _gather(row, taps, index, weight, into):
+    """Weighted sums of a row's pixels; the usual numbers of taps are written out, for speed."""
+    i, j, k = index[0], index[1], index[2]
+    u, v, w = weight[0], weight[1], weight[2]
+    if taps <= 2:
+        for x in range(len(into)):
+            into[x] = u[x] * row[i[x]] + v[x] * row[j[x]]
+    else:
+        for x in range(len(into)):
+            into[x] = u[x] * row[i[x]] + v[x] * row[j[x]] + w[x] * row[k[x]]
+    for t in range(3, taps):
+        i, u = index[t], weight[t]
+        for x in range(len(into)):
+            into[x] += u[x] * row[i[x]]
 
 
 @_jit
@@ -146,40 +164,44 @@ def _solarise(a, threshold):
 
 @_jit
 def _blur(a, sigma, reach, other, padded):
-    """Gaussian blur of a [C, S, S], mirrored at its edges; other [S, S] and padded [3 S] are scratch."""
+    """Gaussian blur of a [C, S, S], mirrored at its edges; other [S, S] and padded [3 S + 2] are scratch."""
     channels, side, _ = a.shape
-    taps = np.empty(reach + 1, np.float32)
+    taps = np.zeros(reach + 2, np.float32)
     total = _0
     for k in range(reach + 1):
         taps[k] = np.exp(-_HALF * (_f(k) / sigma) * (_f(k) / sigma))
         total += taps[k] if k == 0 else _2 * taps[k]
     while reach > 0 and taps[reach] < _LEAST * total:
+        taps[reach] = _0
         reach -= 1
     for k in range(reach + 1):
         taps[k] /= total
+    pad = reach + 1
     for c in range(channels):
         for y in range(side):
             row = other[y]
             for x in range(side):
                 row[x] = taps[0] * a[c, y, x]
-            for k in range(1, reach + 1):
+            for k in range(1, reach + 1, 2):  # two at once: half of the loads and stores of the row
                 above, below = a[c, _reflect(y - k, side)], a[c, _reflect(y + k, side)]
-                w = taps[k]
+                over, under = a[c, _reflect(y - k - 1, side)], a[c, _reflect(y + k + 1, side)]
+                v, w = taps[k], taps[k + 1]
                 for x in range(side):
-                    row[x] += w * (above[x] + below[x])
+                    row[x] += v * (above[x] + below[x]) + w * (over[x] + under[x])
         for y in range(side):
-            for x in range(side):
-                padded[reach + x] = other[y, x]
-            for k in range(1, reach + 1):
-                padded[reach - k] = other[y, _reflect(-k, side)]
-                padded[reach + side - 1 + k] = other[y, _reflect(side - 1 + k, side)]
+            padded[pad : pad + side] = other[y]
+            for k in range(1, pad + 1):
+                padded[pad - k] = other[y, _reflect(-k, side)]
+                padded[pad + side - 1 + k] = other[y, _reflect(side - 1 + k, side)]
             row = a[c, y]
             for x in range(side):
-                row[x] = taps[0] * padded[reach + x]
-            for k in range(1, reach + 1):
-                w = taps[k]
+                row[x] = taps[0] * other[y, x]
+            for k in range(1, reach + 1, 2):
+                left, right = padded[pad - k : pad - k + side], padded[pad + k : pad + k + side]
+                far, away = padded[pad - k - 1 : pad - k - 1 + side], padded[pad + k + 1 : pad + k + 1 + side]
+                v, w = taps[k], taps[k + 1]
                 for x in range(side):
-                    row[x] += w * (padded[reach + x - k] + padded[reach + x + k])
+                    row[x] += v * (left[x] + right[x]) + w * (far[x] + away[x])
 
 
 @_jit
@@ -198,12 +220,12 @@ def render(pixels, boxes, leaves, kinds, given, out, first, last):
     size = out.shape[1]
     a = np.empty((channels, size, size), np.float32)
     other = np.empty((size, size), np.float32)
-    padded = np.empty(3 * size, np.float32)
+    padded = np.empty(3 * size + 2, np.float32)
     row = np.empty(side, np.float32)
     widest = max(np.abs(boxes[first:last, 1]).max(), np.abs(boxes[first:last, 3]).max())
     most = 2 * int(max(widest * side / size, 1)) + 4  # taps of an output pixel
-    across = (np.empty((size, most), np.int64), np.empty((size, most), np.float32), np.empty(size, np.int64))
-    down = (np.empty((size, most), np.int64), np.empty((size, most), np.float32), np.empty(size, np.int64))
+    across = (np.empty((most, size), np.uint64), np.empty((most, size), np.float32))
+    down = (np.empty((most, size), np.uint64), np.empty((most, size), np.float32))
     for i in range(first, last):
         _sample(pixels[i], boxes[i], leaves, across, down, row, a)
         for k in range(len(kinds)):
