@@ -21,7 +21,7 @@ lint: $(VENV)/dev.stamp
 	$(BIN)/mypy
 
 prove: $(VENV)/dev.stamp  ## learn from scratch on CIFAR-10 with every method and rewrite the table of results (hours)
-	$(BIN)/python benchmarks/learn.py
+	$(BIN)/python -m benchmarks.learn
 
 docs: $(VENV)/dev.stamp  ## rewrite what is generated
 	$(BIN)/python docs/build_systems.py

@@ -1,8 +1,8 @@
 """How well does each method learn in ten minutes? Trains on CIFAR-10, measures the last epoch, keeps rows.
 
-    python benchmarks/learn.py                     # every recipe, seeds 0 1 2; what is done stays done
-    python benchmarks/learn.py simclr --seeds 0    # one of them
-    python benchmarks/learn.py --table             # only rewrite the table from the rows
+    python -m benchmarks.learn                     # every recipe, seeds 0 1 2; what is done stays done
+    python -m benchmarks.learn simclr --seeds 0    # one of them
+    python -m benchmarks.learn --table             # only rewrite the table from the rows
 
 The clock covers everything from the first import to the last file written, and not the last evaluation.
 The machine must be idle: two busy processes slow each other down tenfold. A killed run goes on where it
@@ -12,8 +12,6 @@ stopped, but its row then says that its seconds are not those of one go.
 import argparse
 import hashlib
 import json
-import os
-import platform
 import subprocess
 import sys
 import time
@@ -23,8 +21,10 @@ import numpy as np
 import torch
 import yaml
 
-ROOT = Path(__file__).parent.parent
-ROWS = ROOT / "benchmarks" / "results" / "cifar10-ten-minutes.jsonl"
+from benchmarks import rows
+from benchmarks.rows import RESULTS, ROOT
+
+ROWS = RESULTS / "cifar10-ten-minutes.jsonl"
 TABLE = ROWS.with_suffix(".md")
 RECIPES = {
     file.stem.removeprefix("cifar10-"): file for file in sorted((ROOT / "recipes").glob("cifar10-*.yaml"))
@@ -32,37 +32,9 @@ RECIPES = {
 KNN = "kNN, k 20, temperature 0.07, bank of all 50,000 training images, 10,000 test images"
 
 
-def rows() -> list[dict]:
-    """What was measured so far."""
-    return [json.loads(line) for line in ROWS.read_text().splitlines()] if ROWS.exists() else []
-
-
 def data() -> Path:
-    """The folder of real data."""
-    folder = os.environ.get("TAPETUM_DATA")
-    if not folder:
-        sys.exit("error: set TAPETUM_DATA to the folder that holds cifar10.zip.")
-    return Path(folder) / "cifar10.zip"
-
-
-def commit() -> str:
-    """The commit that runs, marked when what takes part in a run differs from it."""
-
-    def git(*words: str) -> str:
-        said = subprocess.run(["git", *words], cwd=ROOT, capture_output=True, text=True, check=False)
-        return said.stdout.strip()
-
-    changed = git("status", "--porcelain", "--", "src", "recipes", "constraints.txt")
-    return git("rev-parse", "--short=12", "HEAD") + ("-dirty" if changed else "")
-
-
-def machine() -> str:
-    """The processor and how much of it there is."""
-    lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
-    name = next(
-        (line.partition(": ")[2] for line in lines if line.startswith("model name")), platform.processor()
-    )
-    return f"{name}, {os.cpu_count()} cores, {torch.get_num_threads()} threads, torch {torch.__version__}"
+    """CIFAR-10."""
+    return rows.data("cifar10.zip")
 
 
 def train(method: str, seed: int, out: Path) -> tuple[float, bool]:
@@ -124,21 +96,12 @@ def measure(encoder) -> dict:
 
 def facts(name: str, seed: int) -> dict:
     """What every row says of itself."""
-    return {
-        "row": name,
-        "seed": seed,
-        "commit": commit(),
-        "machine": machine(),
-        "date": time.strftime("%Y-%m-%d"),
-        "protocol": KNN,
-    }
+    return {"row": name, "seed": seed, **rows.facts(), "protocol": KNN}
 
 
 def add(row: dict) -> None:
-    """Keep a row."""
-    ROWS.parent.mkdir(parents=True, exist_ok=True)
-    with ROWS.open("a") as handle:
-        handle.write(json.dumps(row) + "\n")
+    """Keep a row and show it."""
+    rows.keep(ROWS, row)
     print(json.dumps(row), flush=True)
 
 
@@ -150,7 +113,7 @@ def fingerprint(method: str) -> str:
 def learn(method: str, seed: int) -> None:
     """One row: train, then measure."""
     recipe = fingerprint(method)
-    if any(r["row"] == method and r["seed"] == seed and r.get("recipe") == recipe for r in rows()):
+    if any(r["row"] == method and r["seed"] == seed and r.get("recipe") == recipe for r in rows.kept(ROWS)):
         return
     out = ROOT / "runs" / f"{method}-{recipe}-{seed}"
     seconds, one_go = train(method, seed, out)
@@ -175,7 +138,7 @@ def baselines(seeds: list[int]) -> None:
     from tapetum import encoders
     from tapetum.evaluate.baselines import pixels
 
-    done = {(r["row"], r["seed"]) for r in rows()}
+    done = {(r["row"], r["seed"]) for r in rows.kept(ROWS)}
     if ("pixels", 0) not in done:
         add(facts("pixels", 0) | measure(pixels()))
     for users, given in encoders_used().items():
@@ -198,13 +161,13 @@ def encoders_used() -> dict[str, dict]:
 def table() -> None:
     """Write the rows as a table: means and spread over seeds."""
     found: dict[str, list[dict]] = {}
-    for row in rows():
+    for row in rows.kept(ROWS):
         earlier = row["row"] in RECIPES and row["recipe"] != fingerprint(row["row"])
         found.setdefault(row["row"] + (" (an earlier recipe)" if earlier else ""), []).append(row)
     lines = [
         "# Ten minutes on two cores: CIFAR-10",
         "",
-        "Generated by `python benchmarks/learn.py --table` from the rows beside this file; the recipes are",
+        "Generated by `python -m benchmarks.learn --table` from the rows beside this file; the recipes are",
         f"`recipes/cifar10-*.yaml`. {KNN}.",
         "Linear: logistic regression on frozen features. Last epoch, mean over seeds (standard deviation).",
         "Seconds are of the whole command on an idle machine.",
@@ -226,7 +189,7 @@ def table() -> None:
         ]
         cells += [cell(group, key, 100, 1) for key in ("knn", "linear", "classifier")]
         lines.append(f"| {name} | {len(group)} | {' | '.join(cells)} |")
-    machines = sorted({r["machine"] for r in rows()})
+    machines = sorted({r["machine"] for r in rows.kept(ROWS)})
     TABLE.write_text("\n".join([*lines, "", *(f"Machine: {m}." for m in machines)]) + "\n")
 
 
