@@ -127,11 +127,7 @@ def torchvision_v2(policy: Policy, device: str) -> Contender:
         v2.RandomHorizontalFlip(),
         v2.RandomApply([v2.ColorJitter(*policy.jitter)], 0.8),
         v2.RandomGrayscale(0.2),
-        *(
-            [v2.RandomApply([v2.GaussianBlur(policy.kernel, policy.sigma)], policy.blur)]
-            if policy.blur
-            else []
-        ),
+        *([v2.RandomApply([blur], policy.blur)] if policy.blur else []),
         v2.ToDtype(torch.float32, scale=True),
         *([v2.Normalize(MEAN, STD)] if policy.normalise else []),
     ]

@@ -54,8 +54,8 @@ TASKS = {
         "normalise; one core",
         bars={"torchvision on PIL": 10.0, "kornia": 8.0, "albumentations": 1.4},
         note="Photographs of ImageNet, cut to 4:3 and written anew as JPEG of 500 x 375 pixels, quality 90; "
-        "two views of each decoded image for all. Ours opens the folder and reads it with one thread, as a run "
-        "does that does not fit into memory; the thread shares the core.",
+        "two views of each decoded image for all. Ours opens the folder and reads it with one thread, as a "
+        "run does that does not fit into memory; the thread shares the core.",
     ),
     "gpu": Task(
         "views",
