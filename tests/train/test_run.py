@@ -34,6 +34,7 @@ def rows(folder):
 def job(**settings):
     given = {
         **dict.fromkeys(("weights", "split", "micro_batch", "devices", "epochs", "steps", "budget")),
+        **dict.fromkeys(("channels", "levels", "fit")),
         **SMALL,
     }
     given |= {
