@@ -5,9 +5,9 @@ import random
 from typing import Any
 
 import pytest
-import small_runs
 import torch
 
+import small_runs
 import tapetum
 from tapetum.base import files
 from tapetum.base.errors import TapetumError, TrainingFailed

@@ -108,8 +108,8 @@ class Canvas:
         yield from map(self._take, self._loader)
 
     def to(self, device: torch.device | str) -> "Canvas":
-        """Move the held images to a device, so that batches are born there, if they take up to a quarter of its
-        free memory; no effect where none are held."""
+        """Move the held images to a device, so that batches are born there, if they take up to a quarter of
+        its free memory; no effect where none are held."""
         device = torch.device(device)
         if self.pixels is None:
             return self

@@ -70,7 +70,7 @@ def parameters(
 
 def compose(steps: list[tuple[Operation, Parameters]], size: Tensor) -> Tensor:
     """The transforms [B, 3, 3] of all steps together, from the view's coordinates to the image's. Where no
-    step chooses a part, it is the square in the middle of images of these sizes [B, 2], as encoders take it."""
+    step chooses a part, they begin with the middle square of images of these sizes [B, 2], as encoders do."""
     geometry = torch.eye(3).repeat(len(size), 1, 1)
     if not any(step.FRAMES for step, _ in steps):
         geometry = middle(size)

@@ -32,8 +32,8 @@ def _reflect(i: int, side: int) -> int:
 
 @_jit
 def _taps(start, stretch, side, leaves, index, weight):
-    """Which pixels (index) give how much (weight) to each output pixel: see sample.weights. [taps, S] each; the
-    weights of missing taps are 0. Gives the number of taps."""
+    """Which pixels (index) give how much (weight) to each output pixel, see sample.weights: [taps, S] each;
+    the weights of missing taps are 0. Gives the number of taps."""
     most, out = index.shape
     start, stretch = start * _f(side), stretch * _f(side)
     width = max(abs(stretch) / _f(out), _1)
