@@ -1,17 +1,16 @@
-"""What holds for every operation, found by itself: reproducible to the bit, in range, settable, and honest about
-channels."""
+"""What holds for every operation, found by itself: the same bits, in range, settable, clear refusals."""
 
 import re
 from dataclasses import MISSING, fields
 
 import pytest
 import torch
-from view_tools import NESTED, drawn, kinds, made, parameters, photos
 
 from tapetum import views as V
 from tapetum.base.errors import TapetumError
 from tapetum.views import engine, fast, nest
 from tapetum.views.operation import hints, is_range
+from view_tools import NESTED, drawn, kinds, made, parameters, photos
 
 KINDS = pytest.mark.parametrize("kind", kinds(), ids=lambda kind: kind.__name__)
 NEEDS_COLOUR = {"FieldJitter", "Gray", "Hue", "Jitter", "OneOf", "Saturation"}  # 1 or 3 channels

@@ -44,7 +44,8 @@ def uniform(
 
 
 def key(u: torch.Tensor) -> torch.Tensor:
-    """Two numbers in [0, 1) of each image [B, 2] -> a key [B] int64, from which `more` makes any number of others."""
+    """Two numbers in [0, 1) of each image [B, 2] -> a key [B] int64, from which `more` makes any number of
+    others."""
     high, low = (u * 2**24).long().unbind(1)
     return _scramble(high * 2**24 + low)
 

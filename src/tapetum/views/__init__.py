@@ -50,9 +50,9 @@ from tapetum.views.turning import Affine, Perspective, QuarterTurn, Rotate
 __all__ = [
     "Affine", "AugMix", "AutoAugment", "AutoContrast", "Batch", "BlockMask", "Blur", "Brightness",
     "ChannelDrop", "ChannelShuffle", "Contrast", "Crop", "Cutout", "Draw", "Elastic", "Equalise", "Erase",
-    "FieldJitter", "FieldWarp", "Flip", "Gamma", "Gray", "GridMask", "Hue", "Invert", "Jitter", "Jpeg", "Noise",
-    "OneOf", "PatchShuffle", "Perspective", "Posterise", "Quantise", "QuarterTurn", "RandAugment", "Resize",
-    "Rotate", "Saturation", "Sharpness", "Shift", "Solarise", "TrivialAugment", "VerticalFlip", "View",
+    "FieldJitter", "FieldWarp", "Flip", "Gamma", "Gray", "GridMask", "Hue", "Invert", "Jitter", "Jpeg",
+    "Noise", "OneOf", "PatchShuffle", "Perspective", "Posterise", "Quantise", "QuarterTurn", "RandAugment",
+    "Resize", "Rotate", "Saturation", "Sharpness", "Shift", "Solarise", "TrivialAugment", "VerticalFlip", "View",
     "augmix", "autoaugment", "byol", "byol_pair", "carry", "crop_only", "dino", "draw", "largest", "light",
     "mae", "moco_v1", "moco_v2", "moco_v3", "randaugment", "shifted", "simclr", "strong", "swav",
     "three_augment", "trivialaugment", "weak", "weak_and_strong",

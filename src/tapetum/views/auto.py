@@ -1,7 +1,7 @@
 """Automatic augmentation: operations chosen for each image, at a strength on one scale.
 
 All of it is one mechanism: which actions happen to an image, and by what amount, are parameters ("action" and
-"amount", [B, L]); how they are drawn is all that AutoAugment, RandAugment, TrivialAugment and AugMix differ in.
+"amount", [B, L]); AutoAugment, RandAugment, TrivialAugment and AugMix differ in how they draw them.
 Learnt and searched policies hand over their own.
 
 The actions that move pixels are composed and sampled once, before the colours change: an image that would be
@@ -59,7 +59,7 @@ PAINTS: dict[str, tuple[Painting, str]] = {
 }
 ACTIONS = ("Identity", *MOVES, *PAINTS)  # an action's number is its place here
 
-# The amount of an action at strength t in [0, 1] is start + t * reach, where reach has a random sign if signed.
+# The amount of an action at strength t in [0, 1] is start + t * reach; reach has a random sign if signed.
 Space = dict[str, tuple[float, float, bool]]
 _SAME: Space = {"Identity": (0, 0, False), "AutoContrast": (0, 0, False), "Equalise": (0, 0, False)}
 
@@ -89,7 +89,8 @@ SPACES = {
 
 
 def amounts(space: Space, action: Tensor, strength: Tensor, negative: Tensor) -> Tensor:
-    """Amounts of actions (numbers in ACTIONS, any shape) at strengths in [0, 1]; `negative` gives the sign."""
+    """Amounts of actions (numbers in ACTIONS, any shape) at strengths in [0, 1]; `negative` gives the
+    sign."""
     table = torch.tensor([space.get(name, (0, 0, False)) for name in ACTIONS], dtype=torch.float32)
     start, reach, signed = table[action].unbind(-1)
     amount = start + torch.where((signed > 0) & negative, -reach, reach) * strength
@@ -200,8 +201,8 @@ class TrivialAugment(Automatic):
 
 @dataclass(frozen=True)
 class AugMix(Automatic):
-    """Mix the image with `width` chains of actions of it, with even shares (Dirichlet's and Beta's parameters are
-    1, as published). arXiv:1912.02781
+    """Mix the image with `width` chains of actions of it, with even shares (Dirichlet's and Beta's parameters
+    are 1, as published). arXiv:1912.02781
 
     A chain moves pixels within the view; a view's geometry says nothing of it.
 

@@ -10,8 +10,8 @@ from tapetum.views.sample import Bent, centres, lookup, project
 
 
 def places(geometry: Tensor | Bent, side: int) -> Tensor:
-    """Where in the image the cells of a side x side grid over the view come from: [B, 2, side, side], x before
-    y, in [0, 1] where they lie inside."""
+    """Where in the image the cells of a side x side grid over the view come from: [B, 2, side, side], x
+    before y, in [0, 1] where they lie inside."""
     transforms, field = geometry if isinstance(geometry, Bent) else (geometry, None)
     at = centres(side, transforms.device)[None]
     if field is not None:
@@ -22,8 +22,9 @@ def places(geometry: Tensor | Bent, side: int) -> Tensor:
 def masks(
     masks: Tensor, geometry: Tensor | Bent, side: int, outside: int | Literal["mirror", "edge"] = 0
 ) -> Tensor:
-    """Masks [B, H, W] or [B, M, H, W] of any type, over whole images, in views of `side` pixels, by the nearest
-    pixel. `outside` is what stands beyond the image: a number, or "mirror" or "edge" as in the view itself."""
+    """Masks [B, H, W] or [B, M, H, W] of any type, over whole images, in views of `side` pixels, by the
+    nearest pixel. `outside` is what stands beyond the image: a number, or "mirror" or "edge" as in the view
+    itself."""
     there = places(geometry, side).to(masks.device)
     lines, inside = [], torch.ones_like(there[:, 0], dtype=torch.bool)
     for share, count in zip(there.unbind(1), (masks.shape[-1], masks.shape[-2])):
@@ -43,9 +44,11 @@ def masks(
 
 
 def points(points: Tensor, geometry: Tensor | Bent) -> tuple[Tensor, Tensor]:
-    """Points [B, N, 2] of images, x before y in [0, 1], in views, and whether [B, N] they are to be seen there.
+    """Points [B, N, 2] of images, x before y in [0, 1], in views, and whether [B, N] they are to be seen
+    there.
 
-    A bent view is followed back by iteration, which ends within a hundredth of a pixel where it does not fold.
+    A bent view is followed back by iteration, which ends within a hundredth of a pixel where it does not
+    fold.
     """
     transforms, field = geometry if isinstance(geometry, Bent) else (geometry, None)
     back = torch.linalg.inv(transforms.double())
@@ -61,8 +64,8 @@ def points(points: Tensor, geometry: Tensor | Bent) -> tuple[Tensor, Tensor]:
 
 
 def boxes(boxes: Tensor, geometry: Tensor | Bent) -> tuple[Tensor, Tensor]:
-    """Boxes [B, N, 4] of images (left, top, right, bottom, in [0, 1]) in views: the upright box around each as
-    the view shows it, cut at the view's border, and the share [B, N] of its area that is left."""
+    """Boxes [B, N, 4] of images (left, top, right, bottom, in [0, 1]) in views: the upright box around each
+    as the view shows it, cut at the view's border, and the share [B, N] of its area that is left."""
     line = torch.linspace(0, 1, 9, device=boxes.device)
     zero, one = torch.zeros_like(line), torch.ones_like(line)
     x, y = torch.cat([line, line, zero, one]), torch.cat([zero, one, line, line])  # around a unit square

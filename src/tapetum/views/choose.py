@@ -21,8 +21,9 @@ class OneOf(Operation):
 
     def __post_init__(self):
         super().__post_init__()
-        if wrong := [type(c).__name__ for c in self.choices if not isinstance(c, Chance)] or not self.choices:
-            said = f"not {wrong[0]}" if self.choices else "and there are none"
+        wrong = [f"not {type(c).__name__}" for c in self.choices if not isinstance(c, Chance)]
+        if wrong or not self.choices:
+            said = wrong[0] if wrong else "and there are none"
             raise TapetumError(f"OneOf chooses among operations that have a probability p, {said}.")
         object.__setattr__(self, "SLOTS", 2 + sum(c.SLOTS for c in self.choices))
         object.__setattr__(self, "TURNS", any(c.TURNS for c in self.choices))

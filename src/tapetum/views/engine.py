@@ -31,8 +31,9 @@ def draw(
         image_size: the run's image size in pixels; views' sizes are shares of it.
 
     Returns:
-        The same nest twice: pixels [B, C, S, S] float32 in [0, 1], channels last in memory, and the transforms
-        [B, 3, 3] from a view's coordinates to its image's; `Bent` for views that bend. See carry.py.
+        The same nest twice: pixels [B, C, S, S] float32 in [0, 1], channels last in memory, and the
+        transforms [B, 3, 3] from a view's coordinates to its image's; `Bent` for views that bend. See
+        carry.py.
     """
     if isinstance(tree, dict):
         parts = {n: draw(v, pixels, size, rng, image_size, f"{at}/{n}") for n, v in tree.items()}
@@ -61,9 +62,9 @@ def draw(
 def parameters(
     view: View, rng: Draw, size: Tensor, side: int, at: str = ""
 ) -> list[tuple[Operation, Parameters]]:
-    """What each step of a view draws for each image. Random numbers are named by the view's place in the nest,
-    the kind of step, and how many of that kind came before; so labels (a quarter turn, a patch order) can be
-    had again by whoever knows them."""
+    """What each step of a view draws for each image. Random numbers are named by the view's place in the
+    nest, the kind of step, and how many of that kind came before; so labels (a quarter turn, a patch order)
+    can be had again by whoever knows them."""
     seen: Counter[str] = Counter()
     drawn = []
     for step in view.steps:
@@ -75,8 +76,8 @@ def parameters(
 
 
 def compose(steps: list[tuple[Operation, Parameters]], size: Tensor) -> Tensor:
-    """The transforms [B, 3, 3] of all steps together, from the view's coordinates to the image's; of images of
-    these sizes [B, 2] the square in the middle where no step chooses a part, as encoders do."""
+    """The transforms [B, 3, 3] of all steps together, from the view's coordinates to the image's; of images
+    of these sizes [B, 2] the square in the middle where no step chooses a part, as encoders do."""
     geometry = torch.eye(3).repeat(len(size), 1, 1)
     if not any(step.FRAMES for step, _ in steps):
         geometry = middle(size)

@@ -59,8 +59,9 @@ class Bending(Chance):
 
 @dataclass(frozen=True)
 class Elastic(Bending):
-    """Move each pixel by noise in [-1, 1] that is smoothed by a Gaussian of `sigma` and multiplied by `alpha`,
-    both in pixels of a 224-pixel view, else in proportion; with probability `p`. (Simard and others, 2003)"""
+    """Move each pixel by noise in [-1, 1] that is smoothed by a Gaussian of `sigma` and multiplied by
+    `alpha`, both in pixels of a 224-pixel view, else in proportion; with probability `p`. (Simard and others,
+    2003)"""
 
     alpha: Amounts = (50.0, 50.0)
     sigma: Positives = (5.0, 5.0)

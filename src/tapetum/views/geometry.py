@@ -1,4 +1,4 @@
-"""Operations that stretch, mirror and move along the axes: a view samples its image once, through them all."""
+"""Operations that stretch, mirror and move along the axes: a view samples its image once, through all."""
 
 import math
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from torch import Tensor
 
 from tapetum.base.errors import TapetumError
 from tapetum.base.settings import Share
-from tapetum.views.operation import Fill, Moving, Operation, Parameters, Range, Shares, Size, between
+from tapetum.views.operation import Fill, Moving, Operation, Parameters, Range, Size, between, whole
 
 
 def axes(width: Tensor, height: Tensor, left: Tensor, top: Tensor) -> Tensor:
@@ -29,8 +29,8 @@ def middle(size: Tensor) -> Tensor:
 def first_fitting(
     area: Tensor, aspect: Tensor, width: Tensor | float, height: Tensor | float
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Of several tries [B, K] of area (in pixels) and aspect, the first whose box fits an image: its width and
-    height [B] in shares of the image, and whether [B] one fits."""
+    """Of several tries [B, K] of area (in pixels) and aspect, the first whose box fits an image: its width
+    and height [B] in shares of the image, and whether [B] one fits."""
     w, h = (area * aspect).sqrt() / width, (area / aspect).sqrt() / height
     fits = (w <= 1) & (h <= 1)
     first = fits.float().argmax(1, keepdim=True)
@@ -121,7 +121,8 @@ class Resize(Operation):
 
 @dataclass(frozen=True)
 class Shift(Operation):
-    """Pad and crop: move the image by up to `share` of its side each way, in whole pixels, which blurs nothing."""
+    """Pad and crop: move the image by up to `share` of its side each way, in whole pixels, which blurs
+    nothing."""
 
     share: Share = 0.125
     fill: Fill = "mirror"
@@ -129,7 +130,8 @@ class Shift(Operation):
 
     def draw(self, u: Tensor, size: Tensor, side: int) -> Parameters:
         """left, top [B]: in shares of the canvas."""
-        left, top = ((between(u, -self.share, self.share) * side).round() / side).unbind(1)
+        most = round(self.share * side)
+        left, top = (whole(u, -most, most) / side).unbind(1)
         return {"left": left, "top": top}
 
     def place(self, given: Parameters) -> Tensor:

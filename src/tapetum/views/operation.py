@@ -1,6 +1,5 @@
 """What a view is: plain data that says which operations with which ranges; compose with `+`."""
 
-import functools
 from dataclasses import dataclass, fields
 from typing import Annotated, Any, ClassVar, Literal, get_type_hints
 
@@ -26,7 +25,8 @@ class Operation:
     2. `place` and `bend`: where pixels come from, for operations that move them; or
     3. `paint`: what happens to the pixels.
 
-    Whoever has parameters from elsewhere (a test, a learnt policy) calls `place`, `bend` and `paint` with them.
+    Whoever has parameters from elsewhere (a test, a learnt policy) calls `place`, `bend` and `paint` with
+    them.
     """
 
     SLOTS: ClassVar[int] = 1  # random numbers that it uses for an image
@@ -148,7 +148,6 @@ class Painting(Chance):
         raise NotImplementedError
 
 
-@functools.cache
 def hints(kind: type) -> dict[str, Any]:
     """The types of an operation's settings, with their limits."""
     return get_type_hints(kind, include_extras=True)
@@ -180,7 +179,7 @@ def between(u: Tensor, low: float, high: float) -> Tensor:
 
 def whole(u: Tensor, low: int, high: int) -> Tensor:
     """Numbers in [0, 1) -> whole numbers from low to high, both included, as int64."""
-    return (low + u * (high + 1 - low)).long().clamp(max=high)
+    return (low + (u * (high + 1 - low)).long()).clamp(max=high)
 
 
 def where(chosen: Tensor, new: Tensor, old: Tensor) -> Tensor:

@@ -39,7 +39,8 @@ def moco_v2() -> View:
 
 
 def moco_v3(smallest: float = 0.08) -> list[View]:
-    """MoCo v3's two views, which are BYOL's; `smallest` crops are 0.2 of the area for ResNets. arXiv:2104.02057"""
+    """MoCo v3's two views, which are BYOL's; `smallest` crops are 0.2 of the area for ResNets.
+    arXiv:2104.02057"""
     return byol_pair(scale=(smallest, 1.0))
 
 
@@ -82,8 +83,8 @@ def three_augment() -> View:
 
 
 def autoaugment(policy: Literal["imagenet", "cifar10", "svhn"] = "imagenet") -> View:
-    """AutoAugment as published: after crop and flip for ImageNet; for CIFAR-10 after shift and flip (SVHN: shift
-    alone), with a Cutout of 16 (SVHN: 20) of 32 pixels. arXiv:1805.09501"""
+    """AutoAugment as published: after crop and flip for ImageNet; for CIFAR-10 after shift and flip (SVHN:
+    shift alone), with a Cutout of 16 (SVHN: 20) of 32 pixels. arXiv:1805.09501"""
     if policy == "imagenet":
         return Crop() + Flip() + AutoAugment(policy)
     moved = Shift(fill="gray") + Flip(0.5 if policy == "cifar10" else 0.0)

@@ -9,13 +9,14 @@ from torch.nn import functional as F
 from tapetum.views.operation import Fill
 
 _EDGE = 1e-3  # of a pixel: what a box may miss a pixel's border by through rounding
-_MOST = 4  # times that the general sampler shrinks without aliasing
+_MOST = 8  # times that the general sampler shrinks without aliasing
 _SLACK = 0.1  # shrinking by so much more shows no aliasing, and nine samples cost more than one
 _PADDING = {"mirror": "reflection", "edge": "border", "zero": "zeros", "gray": "zeros"}
 
 
 class Bent(NamedTuple):
-    """Where the pixels of bent views come from: each is moved in the view, and then goes through a transform."""
+    """Where the pixels of bent views come from: each is moved in the view, and then goes through a
+    transform."""
 
     transforms: Tensor  # [B, 3, 3]
     field: Tensor  # [B, 2, S, S] by how much, in shares of the view, x before y
@@ -51,8 +52,8 @@ def unit(pixels: Tensor) -> Tensor:
 
 
 def box(pixels: Tensor, geometry: Tensor, out: int, leaves: bool = False) -> Tensor:
-    """Canvases [B, C, R, R] -> views [B, C, out, out] float32 through transforms [B, 3, 3] that stretch, mirror
-    and move along the axes: two matrix products."""
+    """Canvases [B, C, R, R] -> views [B, C, out, out] float32 through transforms [B, 3, 3] that stretch,
+    mirror and move along the axes: two matrix products."""
     b, c, side, _ = pixels.shape
     x = unit(pixels)
     across = weights(geometry[:, 0, 2], geometry[:, 0, 0], out, side, leaves).to(x)  # [B, out, R]
@@ -83,8 +84,8 @@ def stretches(geometry: Tensor, at: Tensor, there: Tensor, w: Tensor) -> list[Te
 
 
 def reaches(geometry: Tensor, shrink: float) -> Tensor:
-    """By how many times at most, as whole numbers [B], transforms shrink a canvas that is `shrink` times as wide
-    as the view."""
+    """By how many times at most, as whole numbers [B], transforms shrink a canvas that is `shrink` times as
+    wide as the view."""
     at = torch.tensor([[0.0, 1.0, 0.0, 1.0], [0.0, 0.0, 1.0, 1.0]], device=geometry.device)[None]
     there, w = project(geometry, at)
     most = torch.stack([step.square().sum(1).amax(1) for step in stretches(geometry, at, there, w)]).amax(0)
@@ -96,8 +97,8 @@ def warp(
 ) -> Tensor:
     """Canvases [B, C, R, R] -> views [B, C, out, out] float32 through any transforms [B, 3, 3].
 
-    Bilinear; where it shrinks by s, averaged over a triangle of s pixels each way along the view's axes, which
-    blurs as much as PIL's antialiasing does (up to four times).
+    Bilinear; where it shrinks by s, averaged over a triangle of s pixels each way along the view's axes,
+    which blurs as much as PIL's antialiasing does (up to eight times).
     Nothing is cut out first: beyond a crop's border stands what the image has there.
 
     Args:

@@ -1,4 +1,4 @@
-"""AutoAugment's published policies (arXiv:1805.09501): which two operations, how likely, at which of ten levels."""
+"""AutoAugment's published policies (arXiv:1805.09501): two actions, how likely, at which of ten levels."""
 
 Subpolicy = list[tuple[str, float, int]]
 

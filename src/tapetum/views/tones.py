@@ -134,8 +134,8 @@ class ChannelDrop(Painting):
 
 @dataclass(frozen=True)
 class Quantise(Painting):
-    """Randomised quantisation with probability `p`: each channel's range of values is cut at random places into
-    `regions`, and every value becomes one number drawn from its region. arXiv:2212.08663"""
+    """Randomised quantisation with probability `p`: each channel's range of values is cut at random places
+    into `regions`, and every value becomes one number drawn from its region. arXiv:2212.08663"""
 
     regions: Annotated[int, 2, 256] = 8
     p: float = 1.0

@@ -28,8 +28,8 @@ def turned(degrees: Tensor) -> Tensor:
 
 
 def onto_square(corners: Tensor) -> Tensor:
-    """The transforms [B, 3, 3] that take a quadrangle's corners [B, 4, 2] (clockwise from the top left) to the
-    unit square's."""
+    """The transforms [B, 3, 3] that take a quadrangle's corners [B, 4, 2] (clockwise from the top left) to
+    the unit square's."""
     (x0, y0), (x1, y1), (x2, y2), (x3, y3) = (corners[:, k].unbind(1) for k in range(4))
     rest_x, rest_y = x0 - x1 + x2 - x3, y0 - y1 + y2 - y3
     ax, ay, bx, by = x1 - x2, y1 - y2, x3 - x2, y3 - y2
@@ -57,7 +57,8 @@ class Rotate(Moving):
 
 @dataclass(frozen=True)
 class QuarterTurn(Operation):
-    """Turn by 0, 1, 2 or 3 quarters counter-clockwise, each as likely: `turns` is the label. arXiv:1803.07728"""
+    """Turn by 0, 1, 2 or 3 quarters counter-clockwise, each as likely: `turns` is the label.
+    arXiv:1803.07728"""
 
     TURNS: ClassVar[bool] = True
 
@@ -74,8 +75,8 @@ class QuarterTurn(Operation):
 
 @dataclass(frozen=True)
 class Affine(Moving):
-    """Shear along x, shear along y, scale, turn counter-clockwise, and move, about the middle and in this order,
-    with probability `p`.
+    """Shear along x, shear along y, scale, turn counter-clockwise, and move, about the middle and in this
+    order, with probability `p`.
 
     Args:
         degrees: of turning.
