@@ -7,7 +7,6 @@ import torch
 from torchvision.transforms import functional as TF
 
 from tapetum import views as V
-from tapetum.base import random
 from tapetum.base.errors import TapetumError
 from tapetum.views import engine
 from view_tools import drawn, parameters, photos
@@ -104,14 +103,3 @@ def test_every_order_of_patches_is_as_likely():
     found, counts = order.unique(dim=0, return_counts=True)
     assert [tuple(row) for row in found.tolist()] == list(itertools.permutations(range(4)))
     assert (counts - 1000).square().sum() / 1000 < 55  # chi-squared of 23 degrees: 1 in 5,000
-
-
-def test_keys_give_each_image_numbers_of_its_own():
-    key = random.key(torch.rand(500, 2, generator=torch.Generator().manual_seed(0)))
-    assert len(key.unique()) == 500
-    u = random.more(key, (40,))
-    assert torch.equal(random.more(key[7:8], (40,)), u[7:8]) and torch.equal(
-        random.more(key, (4, 10)).flatten(1), u
-    )
-    assert abs(float(torch.corrcoef(u[:2])[0, 1])) < 0.6 and abs(float(u.mean()) - 0.5) < 0.01
-    assert (torch.corrcoef(u.mT) - torch.eye(40)).abs().max() < 0.25

@@ -52,15 +52,25 @@ def key(u: torch.Tensor) -> torch.Tensor:
 
 def more(key: torch.Tensor, shape: tuple[int, ...] = ()) -> torch.Tensor:
     """Numbers in [0, 1) of keys [B] int64: float32 [B, *shape], where the keys lie."""
-    slot = torch.arange(1, math.prod(shape) + 1, device=key.device) * _GOLDEN  # [S]
-    bits = _scramble(key[:, None] + slot)  # [B, S]
-    return ((bits >> 40) & (2**24 - 1)).float().mul(2.0**-24).view(len(key), *shape)
+    return _fraction(_bits(key, shape) >> 40)
 
 
 def normal(key: torch.Tensor, shape: tuple[int, ...] = ()) -> torch.Tensor:
     """Standard normal numbers of keys [B]: float32 [B, *shape] (Box and Muller)."""
-    u, v = more(key, (2, *shape)).unbind(1)
+    bits = _bits(key, shape)
+    u, v = _fraction(bits >> 40), _fraction(bits >> 16)
     return (-2 * (1 - u).log()).sqrt() * (2 * math.pi * v).cos()
+
+
+def _bits(key: torch.Tensor, shape: tuple[int, ...]) -> torch.Tensor:
+    """64 random bits for each slot of each key: [B, *shape] int64."""
+    slot = torch.arange(1, math.prod(shape) + 1, device=key.device) * _GOLDEN  # [S]
+    return _scramble(key[:, None] + slot).view(len(key), *shape)
+
+
+def _fraction(bits: torch.Tensor) -> torch.Tensor:
+    """The lowest 24 bits as numbers in [0, 1)."""
+    return (bits & (2**24 - 1)).float().mul(2.0**-24)
 
 
 def order(seed: int, epoch: int, n: int) -> torch.Tensor:

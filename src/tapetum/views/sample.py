@@ -83,13 +83,15 @@ def stretches(geometry: Tensor, at: Tensor, there: Tensor, w: Tensor) -> list[Te
     return [(g[:, :2, k] - there * g[:, 2:, k]) / w for k in (0, 1)]
 
 
-def reaches(geometry: Tensor, shrink: float) -> Tensor:
-    """By how many times at most, as whole numbers [B], transforms shrink a canvas that is `shrink` times as
-    wide as the view."""
+def counts(geometry: Tensor, shrink: float) -> Tensor:
+    """How many samples [B] int64 each way a pixel of a view is the mean of, where transforms sample a canvas
+    that is `shrink` times as wide as the view: 1, 2, 3, 5, 7, ..."""
     at = torch.tensor([[0.0, 1.0, 0.0, 1.0], [0.0, 0.0, 1.0, 1.0]], device=geometry.device)[None]
     there, w = project(geometry, at)
-    most = torch.stack([step.square().sum(1).amax(1) for step in stretches(geometry, at, there, w)]).amax(0)
-    return (most.sqrt() * shrink - _SLACK).ceil().clamp(1, _MOST).long()
+    steps = stretches(geometry, at, there, w)
+    most = torch.stack([step.square().sum(1).amax(1) for step in steps]).amax(0).sqrt() * shrink  # [B]
+    odd = 2 * (most - _SLACK).ceil().clamp(1, _MOST).long() - 1
+    return torch.where((most > 1 + _SLACK) & (most <= 1.5), 2, odd)
 
 
 def warp(
@@ -97,9 +99,9 @@ def warp(
 ) -> Tensor:
     """Canvases [B, C, R, R] -> views [B, C, out, out] float32 through any transforms [B, 3, 3].
 
-    Bilinear; where it shrinks by s, averaged over a triangle of s pixels each way along the view's axes,
-    which blurs as much as PIL's antialiasing does (up to eight times).
-    Nothing is cut out first: beyond a crop's border stands what the image has there.
+    Bilinear; where it shrinks by s, averaged over s pixels each way along the view's axes, which blurs as
+    much as PIL's antialiasing does (up to eight times). Nothing is cut out first: beyond a crop's border
+    stands what the image has there.
 
     Args:
         fill: what lies outside of the image.
@@ -107,44 +109,56 @@ def warp(
     """
     x = unit(pixels)
     at = centres(out, x.device)[None] if field is None else centres(out, x.device) + field
-    reach = reaches(geometry, x.shape[-1] / out).cpu()
+    count = counts(geometry, x.shape[-1] / out).cpu()
     geometry = geometry.to(x.device, non_blocking=True)
-    sizes = reach.unique().tolist()
+    sizes = count.unique().tolist()
     if len(sizes) == 1:
         return _sampled(x, geometry, at, sizes[0], fill)
     views = x.new_empty(*x.shape[:2], out, out)
     for size in sizes:
-        rows = (reach == size).nonzero()[:, 0].to(x.device)
+        rows = (count == size).nonzero()[:, 0].to(x.device)
         views[rows] = _sampled(x[rows], geometry[rows], at if field is None else at[rows], size, fill)
     return views
 
 
-def _sampled(x: Tensor, geometry: Tensor, at: Tensor, reach: int, fill: Fill) -> Tensor:
-    """`warp` for images that shrink by at most `reach` times."""
+def _sampled(x: Tensor, geometry: Tensor, at: Tensor, count: int, fill: Fill) -> Tensor:
+    """`warp` of images that need so many samples each way."""
     side, out = x.shape[-1], at.shape[-1]
     there, w = project(geometry, at)
     pixel = there * side - 0.5
-    if reach == 1:
+    if count == 1:
         return lookup(x, pixel, fill).clamp(0, 1)
-    total, axes = torch.zeros((), device=x.device), []
+    axes = []
     for step in stretches(geometry, at, there, w):
         step = step * (side / out)  # in source pixels per pixel of the view
         length = (step[:, :1].square() + step[:, 1:].square()).sqrt().clamp(min=1e-6)
-        shrink = length.clamp(1, reach)
-        taps = [(1 - abs(k) / shrink).clamp(min=0) for k in range(1 - reach, reach)]  # [B, 1, S, S] each
-        share = sum(taps[1:], taps[0])
-        axes.append((step / length, [tap / share for tap in taps]))
-    (across, columns), (down, rows) = axes
-    for i, row in enumerate(rows, 1 - reach):
-        for j, column in enumerate(columns, 1 - reach):
-            total = total + lookup(x, pixel + (i * down + j * across), fill) * (row * column)
+        axes.append([(step / length * way, share) for way, share in _taps(length, count)])
+    total = torch.zeros((), device=x.device)
+    for down, row in axes[1]:
+        for across, column in axes[0]:
+            total = total + lookup(x, pixel + (down + across), fill) * (row * column)
     return total.clamp(0, 1)
+
+
+def _taps(length: Tensor, count: int) -> list[tuple[Tensor | int, Tensor | float]]:
+    """How far off to sample (in source pixels), and with what shares, where a pixel of the view is `length`
+    [B, 1, S, S] source pixels long. Bilinear samples at whole pixels under a triangle of that half-width have
+    the variance of PIL's filter; so do two at the right distance, which are enough for little shrinking."""
+    shrink = length.clamp(1, (count + 1) // 2 + (count == 2))
+    if count == 2:
+        way = ((shrink.square() - 1) / 6).sqrt()
+        return [(-way, 0.5), (way, 0.5)]
+    ways = range(-(count // 2), count // 2 + 1)
+    shares = [(1 - abs(way) / shrink).clamp(min=0) for way in ways]
+    total = sum(shares[1:], shares[0])
+    return [(way, share / total) for way, share in zip(ways, shares)]
 
 
 def lookup(x: Tensor, pixel: Tensor, fill: Fill) -> Tensor:
     """Bilinear values of x [B, C, R, R] at places [B, 2, S, S] in pixels, whose centres are whole numbers."""
     base = 0.5 if fill == "gray" else 0.0
-    grid = (pixel * (2 / max(x.shape[-1] - 1, 1)) - 1).permute(0, 2, 3, 1)
-    if len(grid) < len(x):
-        grid = grid.expand(len(x), -1, -1, -1)
-    return F.grid_sample(x - base, grid, "bilinear", _PADDING[fill], align_corners=True) + base
+    grid = (pixel * (2 / max(x.shape[-1] - 1, 1)) - 1).permute(0, 2, 3, 1).contiguous()  # twice as fast
+    grid = grid.expand(len(x), -1, -1, -1)
+    x = x - base if base else x
+    found = F.grid_sample(x, grid, "bilinear", _PADDING[fill], align_corners=True)
+    return found + base if base else found
