@@ -15,6 +15,7 @@ from tapetum.base.errors import TapetumError
 from view_tools import made, painted, parameters, photos
 
 LEVEL = 1 / 255
+EXACT = {"equalise", "5 bits", "1 bit", "solarise", "invert"}
 
 
 def sigma(pixels, side=48):
@@ -61,6 +62,7 @@ def test_it_equals_torchvision(name, channels):
         gap = (found - want).abs()
         assert gap.mean() < LEVEL, f"{gap.mean() * 255} levels"
         assert (gap < 2.01 * LEVEL).float().mean() > 0.99
+        assert gap.max() < 1e-6 or name not in EXACT
         done = (image.float() / 255 - want).abs().mean()
         assert done > 2 * gap.mean() or channels == 1  # it does something, and ours does that
 

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from tapetum import views as V
+from tapetum.base.errors import TapetumError
 from tapetum.views import nest, policies
 from view_tools import drawn, photos
 
@@ -114,3 +115,22 @@ def test_every_setting_of_a_policy_can_be_typed():
         V.strong(), {"randaugment.magnitude": "5,10", "randaugment.fill": "zero", "shift.fill": "zero"}
     )
     assert nest.schema(tree)["randaugment.magnitude"] == (5.0, 10.0)
+
+
+def test_operations_are_added_by_name():
+    tree = nest.configured(
+        {"x": V.light()}, {"with": "RandAugment,erase", "erase": 0.25, "randaugment.layers": "3"}
+    )
+    steps = tree["x"].steps
+    assert steps[:2] == V.light().steps and steps[2:] == (V.RandAugment(3), V.Erase(p=0.25))
+    tree = nest.configured(V.dino(), {"small.with": "fieldwarp", "small.fieldwarp.p": "0.3", "flip": 0})
+    assert [type(view.steps[-1]) for view in tree["small"]] == 6 * [V.FieldWarp]
+    assert tree["small"][0].steps[-1].p == 0.3 and tree["large"][0].steps[-1] == V.Solarise(0.0)
+    more = {"with": ("autoaugment", "cutout"), "autoaugment.policy": "cifar10"}
+    cifar = nest.configured(V.shifted(), more | {"shift.fill": "gray", "autoaugment.fill": "gray"})
+    assert cifar == V.autoaugment("cifar10")
+    with pytest.raises(TapetumError, match=r"unknown operation 'erose'; did you mean 'erase'\?"):
+        nest.configured(V.light(), {"with": "erose"})
+    with pytest.raises(TapetumError, match=r"one fill .* Shift 'mirror' and AutoAugment 'gray'"):
+        nest.configured(V.shifted(), {"with": "autoaugment", "autoaugment.fill": "gray"})
+    assert nest.configured(V.weak(), {"with": "autoaugment"}).outside() == "mirror"

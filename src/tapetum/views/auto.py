@@ -140,7 +140,7 @@ class AutoAugment(Automatic):
     search on the data set that `policy` names. arXiv:1805.09501"""
 
     policy: Literal["imagenet", "cifar10", "svhn"] = "imagenet"
-    fill: Fill = "gray"
+    fill: Fill = "mirror"
     SLOTS: ClassVar[int] = 5
 
     def draw(self, u: Tensor, size: Tensor, side: int) -> Parameters:
@@ -167,7 +167,7 @@ class RandAugment(Automatic):
     layers: Count = 2
     magnitude: tuple[Annotated[float, 0, 30], Annotated[float, 0, 30]] = (9.0, 9.0)
     space: Literal["standard", "wide", "fixmatch"] = "standard"
-    fill: Fill = "gray"
+    fill: Fill = "mirror"
     SLOTS: ClassVar[int] = 1
 
     def __post_init__(self):
@@ -189,7 +189,7 @@ class TrivialAugment(Automatic):
     It moves images by up to 32 pixels of a 224-pixel view, else in proportion.
     """
 
-    fill: Fill = "gray"
+    fill: Fill = "mirror"
     SLOTS: ClassVar[int] = 3
 
     def draw(self, u: Tensor, size: Tensor, side: int) -> Parameters:
@@ -216,7 +216,7 @@ class AugMix(Automatic):
     severity: Annotated[float, 0.1, 10] = 3.0
     width: Count = 3
     depth: Whole = 0
-    fill: Fill = "gray"
+    fill: Fill = "mirror"
     SLOTS: ClassVar[int] = 1
 
     def __post_init__(self):

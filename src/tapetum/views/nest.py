@@ -74,28 +74,33 @@ def schema(tree: Any) -> dict[str, Any]:
 
 
 def configured(tree: Any, settings: dict[str, Any]) -> Any:
-    """The nest with settings replaced: {"crop.scale": (0.2, 1.0)}, or {"flip": 0} for its probability.
+    """The nest with settings replaced: {"crop.scale": (0.2, 1.0)}, or {"flip": 0} for its probability; "with"
+    adds operations by name at the end of every view: {"with": "erase", "erase.p": 0.2}.
 
     With several branches ({"large": ..., "small": ...}) a branch's name may stand first: "small.crop.scale".
     Raises TapetumError for a setting that no view has.
     """
-    if isinstance(tree, dict):
-        own = {name: value for name, value in settings.items() if name.split(".")[0] in tree}
-        tree = configured_all(tree, {n: v for n, v in settings.items() if n not in own})
-        for name, value in own.items():
-            part, _, rest = name.partition(".")
-            tree = {**tree, part: configured_all(tree[part], {rest: value})}
-        return tree
-    return configured_all(tree, settings)
+    if not isinstance(tree, dict):
+        return configured_all(tree, settings)
+    own: dict[str, dict[str, Any]] = {}
+    for name, value in settings.items():
+        part, _, rest = name.partition(".")
+        if part in tree:
+            own.setdefault(part, {})[rest] = value
+    common = {name: value for name, value in settings.items() if name.partition(".")[0] not in own}
+    tree = configured_all(tree, common)
+    return tree | {part: configured_all(tree[part], given) for part, given in own.items()}
 
 
 def configured_all(tree: Any, settings: dict[str, Any]) -> Any:
     """The nest with the settings replaced in every view that has them."""
-    known = schema(tree)
+    settings = dict(settings)
+    more = tuple(map(by_name, parse("views.with", settings.pop("with", ()), tuple[str, ...])))
+    known = schema(tree) | schema([View((step,)) for step in more])
     for name in settings:
         if name not in known and f"{name}.p" not in known:
             short = [n.removesuffix(".p") for n in known if n.endswith(".p")]
-            raise unknown("view setting", name, [*known, *short])
+            raise unknown("view setting", name, [*known, *short, "with"])
 
     def change(step: Operation) -> Operation:
         kind = type(step).__name__.lower()
@@ -104,4 +109,15 @@ def configured_all(tree: Any, settings: dict[str, Any]) -> Any:
         step = replace(step, **new)  # type: ignore[type-var]
         return step.made_of(tuple(map(change, step.inner())))
 
-    return mapped(tree, lambda view: View(tuple(map(change, view.steps))))
+    return mapped(tree, lambda view: View(tuple(map(change, view.steps + more))))
+
+
+def by_name(name: str) -> Operation:
+    """An operation with its defaults, by its name in any case. Raises TapetumError with the nearest match."""
+    from tapetum import views
+
+    found = {n.lower(): kind for n, kind in vars(views).items() if isinstance(kind, type)}
+    found = {n: k for n, k in found.items() if issubclass(k, Operation) and k not in (View, views.OneOf)}
+    if name.lower() not in found:
+        raise unknown("operation", name, found)
+    return found[name.lower()]()

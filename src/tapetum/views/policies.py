@@ -86,24 +86,24 @@ def autoaugment(policy: Literal["imagenet", "cifar10", "svhn"] = "imagenet") -> 
     """AutoAugment as published: after crop and flip for ImageNet; for CIFAR-10 after shift and flip (SVHN:
     shift alone), with a Cutout of 16 (SVHN: 20) of 32 pixels. arXiv:1805.09501"""
     if policy == "imagenet":
-        return Crop() + Flip() + AutoAugment(policy)
+        return Crop() + Flip() + AutoAugment(policy, "gray")
     moved = Shift(fill="gray") + Flip(0.5 if policy == "cifar10" else 0.0)
-    return moved + AutoAugment(policy) + Cutout(16 / 32 if policy == "cifar10" else 20 / 32)
+    return moved + AutoAugment(policy, "gray") + Cutout(16 / 32 if policy == "cifar10" else 20 / 32)
 
 
 def randaugment(layers: int = 2, magnitude: float = 9.0) -> View:
     """RandAugment after crop and flip. arXiv:1909.13719"""
-    return Crop() + Flip() + RandAugment(layers, (magnitude, magnitude))
+    return Crop() + Flip() + RandAugment(layers, (magnitude, magnitude), fill="gray")
 
 
 def trivialaugment() -> View:
     """TrivialAugment (wide) after crop and flip. arXiv:2103.10158"""
-    return Crop() + Flip() + TrivialAugment()
+    return Crop() + Flip() + TrivialAugment("gray")
 
 
 def augmix() -> View:
     """AugMix after crop and flip; its consistency loss belongs to a method. arXiv:1912.02781"""
-    return Crop() + Flip() + AugMix()
+    return Crop() + Flip() + AugMix(fill="gray")
 
 
 def weak() -> View:
@@ -113,7 +113,7 @@ def weak() -> View:
 
 def strong() -> View:
     """FixMatch's strong view: the weak one, RandAugment at random strengths, and Cutout. arXiv:2001.07685"""
-    return Flip() + Shift(fill="gray") + RandAugment(2, (0.0, 30.0), "fixmatch") + Cutout(cover="mean")
+    return weak() + RandAugment(2, (0.0, 30.0), "fixmatch") + Cutout(cover="mean")
 
 
 def weak_and_strong() -> dict[str, Any]:
