@@ -113,8 +113,9 @@ def pretrain(
         logger: tensorboard, wandb, mlflow; from Python also a function of (step, numbers).
 
     Settings of a group are typed --method.temperature 0.2, --views.crop.scale 0.2,1 or --optimizer.lr 1e-3
-    (`tapetum methods NAME` lists all three), and --encoder.depth 6 (timm's arguments); in Python they are
-    dicts. What changes while training is written "0.996->1". Returns the last numbers.
+    (`tapetum methods NAME` lists all three), and --encoder.depth 6 (timm's arguments); --views.with
+    erase,noise adds operations to the views. In Python they are dicts. What changes while training is written
+    "0.996->1". Returns the last numbers.
     """
     from tapetum.train.run import pretrain as run
 
