@@ -190,16 +190,20 @@ def _blur(a, sigma, reach, other, padded):
     pitch = side + 2 * reach
     for c in range(channels):
         for y in range(-reach, side + reach):
-            row = padded[(y + reach) * pitch : (y + reach + 1) * pitch]
-            row[reach : reach + side] = a[c, _reflect(y, side)]
+            at, source = (y + reach) * pitch + reach, a[c, _reflect(y, side)]
+            middle = padded[at : at + side]
+            for x in range(side):
+                middle[x] = source[x]
             for x in range(1, reach + 1):
-                row[reach - x] = row[reach + _reflect(-x, side)]
-                row[reach + side - 1 + x] = row[reach + _reflect(side - 1 + x, side)]
+                padded[at - x] = source[_reflect(-x, side)]
+                padded[at + side - 1 + x] = source[_reflect(side - 1 + x, side)]
         _smooth(padded, other, taps, pitch, reach * pitch, (side + reach) * pitch)
         _smooth(other, padded, taps, 1, reach * pitch + reach, (side + reach) * pitch - reach)
         for y in range(side):
-            at = (y + reach) * pitch + reach
-            a[c, y] = padded[at : at + side]
+            at, into = (y + reach) * pitch + reach, a[c, y]
+            middle = padded[at : at + side]
+            for x in range(side):
+                into[x] = middle[x]
 
 
 @_jit
