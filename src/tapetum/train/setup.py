@@ -113,7 +113,7 @@ def prepare(given: dict[str, Any], groups: dict[str, dict], quiet: bool = False)
     side = defaults.canvas_side(
         defaults.typical_side(source), nest.largest(method.views, value["image_size"])
     )
-    canvas = Canvas(source, side, workers=value["workers"], fit=encoder.spec.fit)
+    canvas = Canvas(source, side, workers=value["workers"], fit=encoder.spec.fit).to(device)
     feed = Feed(
         canvas,
         source.labels,
