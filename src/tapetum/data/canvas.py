@@ -216,9 +216,7 @@ def squash(source: Source, i: int, side: int, fit: str = "crop") -> tuple[np.nda
         top, left = (most - height) // 2, (most - width) // 2
         square[top : top + height, left : left + width] = pixels
         pixels, size = square, (max(size), max(size))
-    if pixels.shape[:2] != (side, side):
-        pixels = resized(pixels, (side, side))
-    return pixels.transpose(2, 0, 1), size
+    return resized(pixels, (side, side)).transpose(2, 0, 1), size
 
 
 def typical_side(source: Source) -> int:

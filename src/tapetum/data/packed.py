@@ -106,7 +106,7 @@ class Pack(Store):
         if form.channels != self.form.channels:
             pixels = form.of_array(pixels)
         if not at_least:
-            pixels = resized(pixels, proportions(height, width, self.side))
+            pixels = resized(pixels, proportions(height, width, self.side)).copy()  # not the map itself
         return pixels, (height, width)
 
     def size(self, key: int) -> tuple[int, int]:
