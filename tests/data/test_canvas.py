@@ -141,10 +141,10 @@ def test_a_file_that_goes_while_others_are_read_has_a_stand_in_from_then_on(writ
     for _ in range(30):
         next(epoch)
     assert told == sorted(told, key=lambda row: row["path"]) == streamed.skipped
-    assert [(row["path"], row["reason"]) for row in told][0] == ("07.png", "no such file or directory")
     assert [row["path"] for row in told] == ["07.png", "20.png"]
+    assert told[0]["reason"] == "no such file or directory"
     assert streamed.shown(order).tolist() == [8 if i == 7 else 21 if i == 20 else i for i in range(40)]
-    later = torch.cat([pixels for pixels, _ in epoch])
+    later = torch.cat([pixels for pixels, _ in epoch])[-40:]
     assert torch.equal(later, first[streamed.shown(order)])
 
 

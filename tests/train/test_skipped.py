@@ -1,8 +1,8 @@
 """What a run left out stands in skipped.jsonl at once, each image once, and stops nothing."""
 
 import pytest
-import small_runs
 
+import small_runs
 import tapetum
 from tapetum.base.errors import TapetumError
 from tapetum.base.files import read_lines
@@ -52,20 +52,9 @@ def test_files_that_go_or_break_while_a_run_lasts_cost_one_line_each(tmp_path, w
         path = tmp_path / "run" / "skipped.jsonl"
         seen[step] = [line["path"] for line in read_lines(path)]
 
-    small = {
-        "image_size": 32,
-        "batch_size": 2,
-        "steps": 36,
-        "precision": "fp32",
-        "workers": 1,
-        "log_every": 1,
-    }
-    small |= {"encoder": "resnet10_w32", "encoder_settings": {"channels": [4, 8, 8, 16]}, "eval_every": 9}
-    done = tapetum.pretrain(
-        photos, out=str(tmp_path / "run"), method_settings={"hidden": 8, "dim": 8}, logger=[watch], **small
-    )
-    assert (
-        done["steps"] == 36 and seen[1] == [] and sorted(seen[30]) == ["3.png", "5.png"] == sorted(seen[36])
-    )
+    short = {"batch_size": 2, "steps": 36, "eval_every": 9, "workers": 1, "logger": [watch]}
+    done = tapetum.pretrain(photos, out=str(tmp_path / "run"), **small_runs.SMALL | short)
+    assert done["steps"] == 36 and seen[1] == []
+    assert sorted(seen[30]) == ["3.png", "5.png"] == sorted(seen[36])
     reasons = {line["path"]: line["reason"] for line in read_lines(tmp_path / "run" / "skipped.jsonl")}
     assert reasons["3.png"] == "no such file or directory" and "truncated" in reasons["5.png"]

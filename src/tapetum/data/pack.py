@@ -91,14 +91,20 @@ def _place(out: Path, name: str) -> Path:
         raise TapetumError(f"a pack's name ends in .pack, which {out} does not.")
     if out.exists():
         raise TapetumError(f"{out} exists already; choose another --out, or remove it.")
+    if not (folder := _nearest(out)).is_dir():
+        raise TapetumError(f"{folder} is a file, not a folder for {out.name}.")
     return out
+
+
+def _nearest(out: Path) -> Path:
+    """The folder of a file, or the first above it that exists."""
+    return next(parent for parent in out.parents if parent.exists())
 
 
 def _chosen(source: Source, side: int, kind: str, begun: list[dict[str, Any]], place: Path) -> str:
     """Raw or jpeg, said with its reason. Raises TapetumError for what cannot hold the images."""
     need = expected(source, side)
-    folder = next(parent for parent in place.absolute().parents if parent.exists())
-    memory, disk = free_memory(), shutil.disk_usage(folder).free
+    memory, disk = free_memory(), shutil.disk_usage(folder := _nearest(place)).free
     channels = source.form.channels
     if kind != "auto":
         why = "as asked"
