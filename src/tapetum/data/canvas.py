@@ -55,7 +55,7 @@ class Canvas:
         self._lock = threading.Lock()
         self._pool = ThreadPoolExecutor(self.workers, "tapetum-read") if self.workers else None
         if memory_limit is None:
-            memory_limit = free_memory() // 4 // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+            memory_limit = free_memory() // 4 // beside()
         if len(source) * source.form.channels * side * side <= memory_limit:
             self._hold()
 
@@ -138,8 +138,9 @@ class Canvas:
     ) -> tuple[torch.Tensor, torch.Tensor, bool]:
         """Read these rows of a batch into their place; True with the last ones."""
         images, rows, pixels, sizes = part
+        into, true = pixels.numpy(), sizes.numpy()
         for row in rows:
-            pixels.numpy()[row], sizes.numpy()[row] = self._read(images[row])
+            into[row], true[row] = self._read(images[row])
         return pixels, sizes, rows.stop == len(images)
 
     def _read(self, i: int) -> tuple[np.ndarray, tuple[int, int]]:
@@ -233,9 +234,15 @@ def typical_side(source: Source) -> int:
     return min(side, source.store.side or side)
 
 
+def beside() -> int:
+    """How many processes train together on this machine, this one among them."""
+    return int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+
+
 def cores() -> int:
-    """The cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    """This process's share of the cores that it may use."""
+    here = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, here // beside())
 
 
 def free_memory() -> int:

@@ -49,6 +49,8 @@ class Pack(Store):
     """The records of a pack; a key is a record's number. Each is held against its checksum when it is first
     read; one that differs raises TapetumError, for then nothing that lies beside it is to be trusted."""
 
+    side: int
+
     def __init__(self, path: Path):
         self.path = str(path.absolute())
         self.table, self.index = _read(path)
