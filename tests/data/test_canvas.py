@@ -9,7 +9,6 @@ import torch
 from PIL import Image
 
 from tapetum.base.errors import TapetumError
-from tapetum.data import canvas as canvas_module
 from tapetum.data import open_data
 from tapetum.data.canvas import Canvas, free_memory, squash
 
@@ -117,16 +116,12 @@ def test_free_memory_is_plausible():
     assert 2**20 < free_memory() < 2**50
 
 
-def test_reading_stays_two_batches_or_so_ahead(photos, monkeypatch):
-    read = []
-    monkeypatch.setattr(canvas_module, "squash", lambda *given: (read.append(given[1]), squash(*given))[1])
-    streamed = Canvas(photos, 8, 0, max_damaged=0.2, workers=1)
-    good = torch.tensor([i for i in range(20) if i not in (3, 4, 19)]).repeat(20)  # 340 of them
-    given = 0
-    for pixels, _ in streamed.iterate(good.split(16)):
-        given += len(pixels)
-        assert given <= len(read) <= given + 5 * 16
-    assert given == len(read) == 340
+def test_reading_stays_a_few_batches_ahead(photos):
+    streamed, taken = Canvas(photos, 8, 0, max_damaged=0.2, workers=1), []
+    batches = (taken.append(i) or torch.arange(i, i + 16) % 20 for i in range(40))
+    for given, _ in enumerate(streamed.iterate(batches), 1):
+        assert len(taken) == min(40, given + 4)
+    assert given == 40
 
 
 def test_a_file_that_goes_while_others_are_read_has_a_stand_in_from_then_on(write, png):
@@ -140,8 +135,8 @@ def test_a_file_that_goes_while_others_are_read_has_a_stand_in_from_then_on(writ
     (root / "20.png").write_bytes(png(20, 8, 8)[:70])
     for _ in range(30):
         next(epoch)
-    assert told == sorted(told, key=lambda row: row["path"]) == streamed.skipped
-    assert [row["path"] for row in told] == ["07.png", "20.png"]
+    told.sort(key=lambda row: row["path"])  # either may have been read before it went
+    assert told == streamed.skipped and [row["path"] for row in told] == ["07.png", "20.png"]
     assert told[0]["reason"] == "no such file or directory"
     assert streamed.shown(order).tolist() == [8 if i == 7 else 21 if i == 20 else i for i in range(40)]
     later = torch.cat([pixels for pixels, _ in epoch])[-40:]

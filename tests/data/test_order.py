@@ -51,6 +51,12 @@ def test_neighbours_do_not_follow_one_another(layout):
     assert 0.3 < (steps > 0).mean() < 0.7
 
 
+def test_lanes_take_no_fixed_turns():
+    run = np.arange(120) // 10
+    turns = run[order(0, 0, 120, Layout(run, 6)).numpy()].reshape(-1, 6)
+    assert len({tuple(turn) for turn in turns[:10].tolist()}) > 5
+
+
 def test_every_run_comes_early_and_late(layout):
     n = len(layout.run)
     places = np.stack([order(0, epoch, n, layout).argsort().numpy() for epoch in range(200)])
