@@ -20,6 +20,8 @@ from tapetum.base.errors import TapetumError
 from tapetum.data import Damaged, open_data
 from tapetum.data import packed as form
 from tapetum.data.canvas import Canvas, squash, typical_side
+from tapetum.methods import find
+from tapetum.train import defaults
 
 
 @pytest.fixture
@@ -117,6 +119,10 @@ def test_channels_and_levels_are_packed_and_later_asked_for(tmp_path):
     made = open_data(deep).formed(form.Form(2, (0, 4095)))
     np.testing.assert_array_equal(pack.formed(form.Form(2)).read(3), made.read(3))
     np.testing.assert_array_equal(pack.formed(form.Form(2, (0.0, 4095.0))).read(3), made.read(3))
+    chosen = defaults.choose(
+        {"devices": "cpu", "batch_size": 2}, pack, find("simclr")
+    )  # so that the encoder will keep them
+    assert (chosen["channels"].value, chosen["levels"].value) == (2, (0, 4095))
     with pytest.raises(TapetumError, match="levels"):
         pack.formed(form.Form(2, (0, 100))).read(3)
     with pytest.raises(TapetumError, match="JPEG holds 1 or 3 channels"):
