@@ -63,7 +63,7 @@ def pretrain(
         weights: none, public (timm's), an earlier run, or a file. [none]
         image_size: side of the views in pixels. [from the images and the machine]
         channels: 3 for colour, 1 for grey, or as many as arrays have. [3, or the array's]
-        levels: values of deep images (16 bits, floats) that become black and white: 0,4095. [all]
+        levels: values of deep images that become black and white, such as 0,4095. [all there can be]
         fit: how images become squares: crop, pad or squash. [crop]
         epochs: passes over the data. [about 3,000 steps]
         steps: optimiser steps, instead of epochs.
@@ -86,8 +86,9 @@ def pretrain(
         logger: tensorboard, wandb, mlflow; from Python also a function of (step, numbers).
 
     Settings of a group are typed --method.temperature 0.2, --views.crop.scale 0.2,1 or --optimizer.lr 1e-3
-    (`tapetum methods NAME` lists all three), and --encoder.depth 6 (timm's arguments); in Python they are
-    dicts. What changes while training is written "0.996->1". Returns the last numbers.
+    (`tapetum methods NAME` lists all three), and --encoder.depth 6 (timm's arguments); --views.with
+    erase,noise adds operations to the views. In Python they are dicts. What changes while training is written
+    "0.996->1". Returns the last numbers.
     """
     from tapetum.train.run import pretrain as run
 

@@ -116,6 +116,17 @@ def test_kernels_equal_batched_operations(view, size, monkeypatch):
     assert compiled.is_contiguous(memory_format=torch.channels_last)
 
 
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU here")
+@pytest.mark.parametrize("view", [V.simclr(), V.byol(0.5, 0.5), V.mae(), V.shifted()], ids=str)
+def test_a_gpu_gives_the_same_views(view):
+    index, size = torch.arange(48), SIZES.repeat(8, 1)
+    rng = V.Draw(7, 0, 0, index)
+    here, at = V.draw(view, canvases(48), size, rng, 40)
+    there, also = V.draw(view, canvases(48).cuda(), size, rng, 40)
+    assert torch.equal(at, also.cpu())
+    assert ((here - there.cpu()).abs() <= 1 / 255).float().mean() > 0.999
+
+
 @pytest.mark.skipif(fast.kernels() is None, reason="numba is not installed")
 def test_what_has_no_kernel_is_computed_all_the_same():
     class Odd(V.Gray):

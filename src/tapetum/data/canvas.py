@@ -109,12 +109,14 @@ class Canvas:
                 yield pixels, sizes
 
     def to(self, device: torch.device | str) -> "Canvas":
-        """Bring the images close to a GPU: held ones move there where they take no more than half of its free
-        memory; others will get there through pinned memory."""
-        if torch.device(device).type == "cuda":
-            self.pinned = True
-            if self.pixels is not None and 2 * self.pixels.nbytes <= torch.cuda.mem_get_info(device)[0]:
-                self.pixels = self.pixels.to(device)
+        """Bring the images close to a device: held ones move there if they take up to a quarter of its free
+        memory, others will get to a GPU through pinned memory."""
+        device = torch.device(device)
+        gpu = self.pinned = device.type == "cuda"
+        if self.pixels is not None and (
+            not gpu or self.pixels.nbytes <= torch.cuda.mem_get_info(device)[0] // 4
+        ):
+            self.pixels = self.pixels.to(device)
         return self
 
     # ---- reading ----

@@ -74,10 +74,8 @@ def pixels_of(image: Any, form: Form = RGB) -> np.ndarray:
     if _channels_first(array.shape, form):
         array = array.transpose(1, 2, 0)
     if array.shape[2] not in {1, 3, form.channels}:
-        raise TapetumError(
-            f"an image has {' or '.join(map(str, sorted({1, 3, form.channels})))} channels here; this one has "
-            f"the shape {list(array.shape)}."
-        )
+        counts = " or ".join(map(str, sorted({1, 3, form.channels})))
+        raise TapetumError(f"an image has {counts} channels; this one has the shape {list(array.shape)}.")
     if form.levels is None and array.dtype != np.uint8:
         array = (_unit_range(array) * 255).round().astype(np.uint8)
     return form.of_array(array)

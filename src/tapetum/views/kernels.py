@@ -10,10 +10,11 @@ import numpy as np
 
 COPY, JITTER, GRAY, SOLARISE, BLUR = range(5)
 
-_f = np.float32
+_f, _u = np.float32, np.uint64  # unsigned indices need no look at whether they are negative
 _0, _1, _2, _3, _4, _5, _6, _HALF = (_f(v) for v in (0, 1, 2, 3, 4, 5, 6, 0.5))
 _R, _G, _B = _f(0.299), _f(0.587), _f(0.114)
 _TINY, _EDGE, _255 = _f(1e-8), _f(1e-3), _f(1 / 255)
+_BLOCK = 2048  # numbers that stay in the first cache
 _LEAST = _f(1e-7)  # taps of a blur that give less are left out
 
 _jit = numba.njit(nogil=True, cache=True, fastmath={"nnan", "ninf", "nsz", "arcp", "contract", "reassoc"})
@@ -30,14 +31,15 @@ def _reflect(i: int, side: int) -> int:
 
 
 @_jit
-def _taps(start, stretch, side, leaves, index, weight, count):
-    """Which pixels (index) give how much (weight) to each output pixel: see sample.weights."""
-    out = len(count)
-    most = index.shape[1]
+def _taps(start, stretch, side, leaves, index, weight):
+    """Which pixels (index) give how much (weight) to each output pixel, see sample.weights: [taps, S] each;
+    the weights of missing taps are 0. Gives the number of taps."""
+    most, out = index.shape
     start, stretch = start * _f(side), stretch * _f(side)
     width = max(abs(stretch) / _f(out), _1)
     low = min(start, start + stretch) + _EDGE - _1
     high = max(start, start + stretch) - _EDGE
+    found = 0
     for o in range(out):
         centre = start + stretch * ((_f(o) + _HALF) / _f(out)) - _HALF
         first, last = int(np.ceil(centre - width)), int(np.floor(centre + width))
@@ -46,13 +48,16 @@ def _taps(start, stretch, side, leaves, index, weight, count):
             inside = leaves or (0 <= pixel < side)
             w = _1 - abs(_f(pixel) - centre) / width
             if inside and low < _f(pixel) < high and w > _0 and n < most:
-                index[o, n] = _reflect(pixel, side)
-                weight[o, n] = w
+                index[n, o] = _reflect(pixel, side)
+                weight[n, o] = w
                 total += w
                 n += 1
         for k in range(n):
-            weight[o, k] /= total
-        count[o] = n
+            weight[k, o] /= total
+        for k in range(n, most):
+            index[k, o], weight[k, o] = index[0, o], _0
+        found = max(found, n)
+    return found
 
 
 @_jit
@@ -60,27 +65,34 @@ def _sample(canvas, box, leaves, across, down, row, a):
     """A box of a canvas [C, R, R] uint8 -> a [C, S, S] in [0, 1]."""
     channels, side, _ = canvas.shape
     out = a.shape[1]
-    xi, xw, xn = across
-    yi, yw, yn = down
-    _taps(box[0], box[1], side, leaves, xi, xw, xn)
-    _taps(box[2], box[3], side, leaves, yi, yw, yn)
-    low, high = side, 0
-    for o in range(out):
-        for k in range(xn[o]):
-            low, high = min(low, xi[o, k]), max(high, xi[o, k] + 1)
+    xi, xw = across
+    yi, yw = down
+    taps = _taps(box[0], box[1], side, leaves, xi, xw)
+    rows = _taps(box[2], box[3], side, leaves, yi, yw)
+    low, high = _u(side), _u(0)
+    for k in range(taps):
+        for o in range(out):
+            low, high = min(low, xi[k, o]), max(high, xi[k, o] + _u(1))
+    i, j, k = xi[0], xi[1], xi[2]
+    u, v, w = xw[0], xw[1], xw[2]
     for c in range(channels):
         for y in range(out):
-            row[low:high] = _0
-            for k in range(yn[y]):
-                w = yw[y, k] * _255
-                source = canvas[c, yi[y, k]]
-                for x in range(low, high):
-                    row[x] += w * _f(source[x])
-            for x in range(out):
-                total = _0
-                for k in range(xn[x]):
-                    total += xw[x, k] * row[xi[x, k]]
-                a[c, y, x] = total
+            for x in range(high - low):
+                row[low + x] = _0
+            for t in range(rows):
+                share, source = yw[t, y], yi[t, y]
+                if share != _0:
+                    for x in range(high - low):
+                        row[low + x] += share * _f(canvas[c, source, low + x])
+            if taps <= 2:  # the usual numbers of taps are written out, for speed
+                for x in range(out):
+                    a[c, y, x] = (u[x] * row[i[x]] + v[x] * row[j[x]]) * _255
+            else:
+                for x in range(out):
+                    a[c, y, x] = (u[x] * row[i[x]] + v[x] * row[j[x]] + w[x] * row[k[x]]) * _255
+            for t in range(3, taps):
+                for x in range(out):
+                    a[c, y, x] += xw[t, x] * row[xi[t, x]] * _255
 
 
 @_jit
@@ -145,40 +157,49 @@ def _solarise(a, threshold):
 
 
 @_jit
+def _smooth(source, target, taps, step, first, last):
+    """A blur of flat numbers along an axis whose pixels lie `step` apart, in blocks, two taps at once."""
+    for start in range(first, last, _BLOCK):
+        end = min(start + _BLOCK, last)
+        into, here, w = target[start:end], source[start:end], taps[0]
+        for x in range(end - start):
+            into[x] = w * here[x]
+        for k in range(1, len(taps), 2):
+            near, far = k * step, (k + 1) * step
+            before, after = source[start - near : end - near], source[start + near : end + near]
+            left, right = source[start - far : end - far], source[start + far : end + far]
+            v, w = taps[k], taps[k + 1]
+            for x in range(end - start):
+                into[x] += v * (before[x] + after[x]) + w * (left[x] + right[x])
+
+
+@_jit
 def _blur(a, sigma, reach, other, padded):
-    """Gaussian blur of a [C, S, S], mirrored at its edges; other [S, S] and padded [3 S] are scratch."""
+    """Gaussian blur of a [C, S, S], mirrored at its edges; other and padded [> 9 S * S] are scratch."""
     channels, side, _ = a.shape
-    taps = np.empty(reach + 1, np.float32)
+    taps = np.zeros(reach + 3, np.float32)
     total = _0
     for k in range(reach + 1):
         taps[k] = np.exp(-_HALF * (_f(k) / sigma) * (_f(k) / sigma))
         total += taps[k] if k == 0 else _2 * taps[k]
     while reach > 0 and taps[reach] < _LEAST * total:
+        taps[reach] = _0
         reach -= 1
-    for k in range(reach + 1):
-        taps[k] /= total
+    reach += reach % 2
+    taps = taps[: reach + 1] / total
+    pitch = side + 2 * reach
     for c in range(channels):
+        for y in range(-reach, side + reach):
+            row = padded[(y + reach) * pitch : (y + reach + 1) * pitch]
+            row[reach : reach + side] = a[c, _reflect(y, side)]
+            for x in range(1, reach + 1):
+                row[reach - x] = row[reach + _reflect(-x, side)]
+                row[reach + side - 1 + x] = row[reach + _reflect(side - 1 + x, side)]
+        _smooth(padded, other, taps, pitch, reach * pitch, (side + reach) * pitch)
+        _smooth(other, padded, taps, 1, reach * pitch + reach, (side + reach) * pitch - reach)
         for y in range(side):
-            row = other[y]
-            row[:] = taps[0] * a[c, y]
-            for k in range(1, reach + 1):
-                above, below = a[c, _reflect(y - k, side)], a[c, _reflect(y + k, side)]
-                w = taps[k]
-                for x in range(side):
-                    row[x] += w * (above[x] + below[x])
-        for y in range(side):
-            for x in range(side):
-                padded[reach + x] = other[y, x]
-            for k in range(1, reach + 1):
-                padded[reach - k] = other[y, _reflect(-k, side)]
-                padded[reach + side - 1 + k] = other[y, _reflect(side - 1 + k, side)]
-            row = a[c, y]
-            for x in range(side):
-                row[x] = taps[0] * padded[reach + x]
-            for k in range(1, reach + 1):
-                w = taps[k]
-                for x in range(side):
-                    row[x] += w * (padded[reach + x - k] + padded[reach + x + k])
+            at = (y + reach) * pitch + reach
+            a[c, y] = padded[at : at + side]
 
 
 @_jit
@@ -196,12 +217,12 @@ def render(pixels, boxes, leaves, kinds, given, out, first, last):
     _, channels, side, _ = pixels.shape
     size = out.shape[1]
     a = np.empty((channels, size, size), np.float32)
-    other = np.empty((size, size), np.float32)
-    padded = np.empty(3 * size, np.float32)
+    other, padded = np.empty(9 * size * size + 9, np.float32), np.empty(9 * size * size + 9, np.float32)
     row = np.empty(side, np.float32)
-    most = 2 * (side // size + 2) if not leaves else 6 * (side // size + 2)
-    across = (np.empty((size, most), np.int64), np.empty((size, most), np.float32), np.empty(size, np.int64))
-    down = (np.empty((size, most), np.int64), np.empty((size, most), np.float32), np.empty(size, np.int64))
+    widest = max(np.abs(boxes[first:last, 1]).max(), np.abs(boxes[first:last, 3]).max())
+    most = 2 * int(max(widest * side / size, 1)) + 4  # taps of an output pixel
+    across = (np.empty((most, size), np.uint64), np.empty((most, size), np.float32))
+    down = (np.empty((most, size), np.uint64), np.empty((most, size), np.float32))
     for i in range(first, last):
         _sample(pixels[i], boxes[i], leaves, across, down, row, a)
         for k in range(len(kinds)):
