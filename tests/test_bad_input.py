@@ -52,6 +52,7 @@ def model(tmp_path_factory, write_photos) -> Path:
         patch.chdir(folder)
         assert cli.main(LONG.split()) == 0
         assert cli.main(["embed", "run", "photos", "--out", "features.npz"]) == 0
+        assert cli.main(["pack", "photos", "--out", "photos.pack"]) == 0
     return folder
 
 
@@ -76,12 +77,12 @@ def halved(name: str) -> Damage:
     return lambda: Path(name).write_bytes(Path(name).read_bytes()[: Path(name).stat().st_size // 2])
 
 
-def flipped(name: str) -> Damage:
-    """One byte near the end is another."""
+def flipped(name: str, at: int = -3) -> Damage:
+    """One byte, near the end or at a place, is another."""
 
     def damage():
         content = bytearray(Path(name).read_bytes())
-        content[-3] ^= 255
+        content[at] ^= 255
         Path(name).write_bytes(content)
 
     return damage
@@ -116,6 +117,11 @@ class Surprise:
 
     def __reduce__(self):
         return open, ("surprise", "w")
+
+
+def begun() -> None:
+    Path(".x.pack.journal").write_text('{"pack": 1}\n')
+    Path(".x.pack.part").write_bytes(b"something")
 
 
 def unfinished() -> None:
@@ -156,6 +162,45 @@ BAD: list[tuple[str, Damage, str, str]] = [
         new("shard-{000..003}.tar"),
         "there is no file shard-000.tar (4 of 4 shards are missing).",
     ),
+    (
+        "a pack that is none",
+        text("photos.pack"),
+        new("photos.pack"),
+        "photos.pack is not a pack of tapetum's",
+    ),
+    ("half a pack", halved("photos.pack"), new("photos.pack"), "photos.pack is cut off"),
+    (
+        "the last byte of a pack",
+        flipped("photos.pack"),
+        new("photos.pack"),
+        "the index of photos.pack is damaged",
+    ),
+    ("one byte of a record", flipped("photos.pack", 5000), new("photos.pack"), "record 0 (cat/1.png) of "),
+    (
+        "the same, to be measured",
+        flipped("photos.pack", 5000),
+        "embed run photos.pack --out x.npz",
+        "record 0 ",
+    ),
+    ("a pack that is there", nothing, "pack photos --out photos.pack", "photos.pack exists already"),
+    ("a pack of another kind", nothing, "pack photos --out x.zip", "ends in .pack, which x.zip does not"),
+    ("a pack in a file", nothing, "pack photos --out photos.zip/x", "photos.zip is a file, not a folder"),
+    ("a pack of nothing", nothing, "pack fotos --out x", "did you mean 'photos'?"),
+    (
+        "a pack of broken images",
+        each("flat/*", halved),
+        "pack flat --out x",
+        "none of the 24 images of flat can",
+    ),
+    ("a pack half made of others", begun, "pack photos --out x", "half a pack of other images or settings"),
+    ("a form that packs lack", nothing, "pack photos --out x --format jpg", "did you mean jpeg?"),
+    ("a pack of no size", nothing, "pack photos --out x --size 0", "size is '0'"),
+    (
+        "a pack larger than the disk",
+        nothing,
+        "pack photos --out x --format raw --size 999999",
+        "the pack would take about 72.0 TB",
+    ),
     ("an array file that is none", text("x.npz"), new("x.npz"), "x.npz"),
     ("an array that is no image", lambda: np.save("x.npy", np.zeros(3)), new("x.npy"), "x.npy"),
     ("a parquet file that is none", text("x.parquet"), new("x.parquet"), "x.parquet"),
@@ -180,7 +225,7 @@ BAD: list[tuple[str, Damage, str, str]] = [
     ("a folder of text files", each("flat/*", text), new("flat"), "images"),
     ("empty images", each("flat/*", lambda f: text(f, "")), new("flat"), "flat holds no images."),
     ("images all cut in half", each("flat/*", halved), new("flat"), "cannot be read"),
-    ("more than a tenth cut in half", each("flat/*", halved, 4), new("flat"), "4 of 24 images of flat"),
+    ("more than a tenth cut in half", each("flat/*", halved, 4), new("flat"), "3 of 24 images of flat"),
     # labels
     (
         "a label file of other images",
@@ -393,3 +438,21 @@ def test_a_full_disk_leaves_features_as_they_were(work, capsys):
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert (code, err.count("\n")) == (2, 1) and "features.npz: File too large" in err
     assert digests(work) == before
+
+
+def test_a_full_disk_keeps_what_is_packed(work, capsys):
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    try:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (9000, limits[1]))
+        code, err = ask(capsys, "pack photos --out x --size 64")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert (code, err.count("\n")) == (2, 1) and err.startswith(
+        "error: cannot write x.pack: File too large; "
+    )
+    assert (
+        ask(capsys, "pack photos --out x --size 64")[0]
+        == ask(capsys, "pack photos --out y --size 64")[0]
+        == 0
+    )
+    assert Path("x.pack").read_bytes() == Path("y.pack").read_bytes()

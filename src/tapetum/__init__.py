@@ -10,11 +10,35 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
-__all__ = ["check", "demo", "embed", "evaluate", "export", "inspect", "load", "methods", "new", "pretrain"]
+__all__ = [
+    "check",
+    "demo",
+    "embed",
+    "evaluate",
+    "export",
+    "inspect",
+    "load",
+    "methods",
+    "new",
+    "pack",
+    "pretrain",
+]
 SHARED = ("demo", "evaluate", "methods")  # names of verbs that are also names of folders or files here
 
 if TYPE_CHECKING:
-    from tapetum.verbs import check, demo, embed, evaluate, export, inspect, load, methods, new, pretrain
+    from tapetum.verbs import (
+        check,
+        demo,
+        embed,
+        evaluate,
+        export,
+        inspect,
+        load,
+        methods,
+        new,
+        pack,
+        pretrain,
+    )
 
 
 def __getattr__(name: str) -> Any:

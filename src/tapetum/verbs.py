@@ -2,46 +2,19 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Literal
 
-from tapetum.base import settings
 from tapetum.base.console import say
-from tapetum.base.errors import TapetumError
 from tapetum.base.settings import Count, Whole
+from tapetum.base.verb import VERBS, verb  # noqa: F401 - the command line looks for them here
 
 if TYPE_CHECKING:
     from tapetum.encoders import Encoder
 
 Settings = dict[str, Any]
 Metric = Literal["accuracy", "balanced_accuracy", "auroc"]
-Verb = TypeVar("Verb", bound=Callable)
-
-VERBS: dict[str, Callable] = {}
-
-
-def verb(function: Verb) -> Verb:
-    """The function with what it is given, typed or from Python, parsed and checked as its signature asks."""
-    known = settings.allowed(function)
-    positional = [name for name, p in known.items() if p.kind is p.POSITIONAL_OR_KEYWORD]
-
-    @functools.wraps(function)
-    def checked(*args: Any, **given: Any) -> Any:
-        if len(args) > len(positional):
-            raise TypeError(f"{function.__name__} takes at most {len(positional)} positional arguments")
-        parsed = settings.check(
-            f"setting of {function.__name__}", dict(zip(positional, args)) | given, function
-        )
-        for name, p in known.items():
-            if p.default is p.empty and parsed.get(name) is None:
-                meaning = settings.documented(function)[1][name]
-                raise TapetumError(f"{function.__name__} needs {name.replace('_', '-')}: {meaning}")
-        return function(**parsed)
-
-    VERBS[function.__name__] = checked
-    return cast(Verb, checked)
 
 
 @verb
@@ -104,7 +77,7 @@ def pretrain(
         seed: of weights, order and views. [0]
         precision: what to compute in. [what the hardware is fast in]
         devices: auto (all GPUs), cpu, or a number of processes. [auto]
-        workers: processes that read images. [one a core]
+        workers: threads that read images. [one a core]
         resume: a run to go on with; auto starts or goes on with --out.
         plan: print every setting with its reason, and the measured cost, and stop.
         log_every: steps between two lines of metrics.jsonl. [10]
@@ -113,8 +86,9 @@ def pretrain(
         logger: tensorboard, wandb, mlflow; from Python also a function of (step, numbers).
 
     Settings of a group are typed --method.temperature 0.2, --views.crop.scale 0.2,1 or --optimizer.lr 1e-3
-    (`tapetum methods NAME` lists all three), and --encoder.depth 6 (timm's arguments); in Python they are
-    dicts. What changes while training is written "0.996->1". Returns the last numbers.
+    (`tapetum methods NAME` lists all three), and --encoder.depth 6 (timm's arguments); --views.with
+    erase,noise adds operations to the views. In Python they are dicts. What changes while training is written
+    "0.996->1". Returns the last numbers.
     """
     from tapetum.train.run import pretrain as run
 
@@ -165,10 +139,9 @@ def evaluate(
         device: where features are computed. [a GPU where there is one]
         workers: threads that read images. [one a core]
     """
+    own = dict(locals())
     from tapetum.evaluate.run import evaluate as run
 
-    own = dict(locals())
-    own.pop("run")
     return run(**own)
 
 
@@ -225,6 +198,38 @@ def export(encoder: Any, *, out: str, format: Literal["timm", "onnx", "safetenso
     from tapetum.encoders.export import export as run
 
     return run(load_encoder(encoder), Path(out), format)
+
+
+@verb
+def pack(
+    data: Any,
+    *,
+    out: str,
+    size: Count | None = None,
+    format: Literal["auto", "raw", "jpeg"] = "auto",
+    channels: Count | None = None,
+    levels: tuple[float, float] | None = None,
+    labels: Any = "auto",
+    split: str | None = None,
+    workers: Whole | None = None,
+) -> Settings:
+    """Write images, with all that is known of them, into one checksummed file that is fast to read.
+
+    Args:
+        data: images in any form that pretrain takes.
+        out: the .pack file, or a folder for it; one half written is gone on with.
+        size: side in pixels. [256, or what the images have]
+        format: raw (decoded squares, fastest), jpeg (smallest), or auto, which says what it takes and why.
+        channels: as for pretrain. [3, or the array's]
+        levels: as for pretrain. [all there can be]
+        labels: auto, folders, none, or a file joined by relative path.
+        split: which part of the data to use. [all]
+        workers: threads that read images. [one a core]
+    """
+    own = dict(locals())
+    from tapetum.data.pack import pack as run
+
+    return run(**own)
 
 
 @verb

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from scipy import stats
 
 from tapetum.base import random
 
@@ -75,3 +76,22 @@ def test_an_order_is_a_permutation_that_changes():
     assert len({tuple(order.tolist()) for order in orders.values()}) == 9
     assert torch.equal(orders[1, 2], random.order(1, 2, 1000))
     assert random.order(0, 0, 0).tolist() == [] and random.order(0, 0, 1).tolist() == [0]
+
+
+def test_keys_give_any_number_of_numbers_of_their_own():
+    key = random.key(random.uniform(0, 0, INDEX, "x", (2,)))
+    assert len(key.unique()) == 5000
+    u = random.more(key, (40,))
+    assert torch.equal(random.more(key[7:8], (40,)), u[7:8])
+    assert torch.equal(random.more(key, (4, 10)).flatten(1), u)
+    correlations = np.corrcoef(u.T.numpy()) - np.eye(40)
+    assert np.abs(correlations).max() < 5 / 5000**0.5
+    assert abs(float(u.mean()) - 0.5) < 0.005 and u.min() >= 0 and u.max() < 1
+
+
+def test_normal_numbers_are_normal_and_independent():
+    x = random.normal(random.key(random.uniform(0, 0, INDEX, "x", (2,))), (20,))
+    for sample in (x[:, 0], x[:, 19], x[3:260].flatten()):
+        assert stats.kstest(sample.double().numpy(), "norm").pvalue > 1e-3
+    correlations = np.corrcoef(x.T.numpy()) - np.eye(20)
+    assert np.abs(correlations).max() < 5 / 5000**0.5 and torch.isfinite(x).all()

@@ -1,4 +1,7 @@
-"""The canvas: the same pixels in memory and from any number of workers, and damage that stops nothing."""
+"""The canvas: the same pixels in memory and from any number of threads, and damage that stops nothing."""
+
+import resource
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -59,7 +62,7 @@ def test_memory_and_workers_change_nothing(photos, workers):
     held = Canvas(photos, 8, max_damaged=0.2, workers=1)
     streamed = Canvas(photos, 8, 0, max_damaged=0.2, workers=workers)
     assert held.in_memory and not streamed.in_memory
-    for _ in range(2):  # two epochs through the same workers
+    for _ in range(2):  # two epochs through the same threads
         for (a, b), (c, d) in zip(held.iterate(batches()), streamed.iterate(batches()), strict=True):
             torch.testing.assert_close((a, b), (c, d), rtol=0, atol=0)
     torch.testing.assert_close(held.fetch(batches()[2]), streamed.fetch(batches()[2]), rtol=0, atol=0)
@@ -111,3 +114,66 @@ def test_nothing_readable_is_a_sentence_even_where_all_damage_is_allowed(write):
 
 def test_free_memory_is_plausible():
     assert 2**20 < free_memory() < 2**50
+
+
+def test_reading_stays_a_few_batches_ahead(photos):
+    streamed, taken = Canvas(photos, 8, 0, max_damaged=0.2, workers=1), []
+    batches = (taken.append(i) or torch.arange(i, i + 16) % 20 for i in range(40))
+    for given, _ in enumerate(streamed.iterate(batches), 1):
+        assert len(taken) == min(40, given + 4)
+    assert given == 40
+
+
+def test_a_file_that_goes_while_others_are_read_has_a_stand_in_from_then_on(write, png):
+    root = write({f"{i:02d}.png": png(i, 8, 8) for i in range(40)})
+    streamed, told = Canvas(open_data(root), 8, 0, workers=1), []
+    streamed.on_damage = told.append
+    order = torch.arange(40)
+    epoch = streamed.iterate(order.repeat(8).split(4))
+    first = torch.cat([next(epoch)[0] for _ in range(10)])
+    (root / "07.png").unlink()
+    (root / "20.png").write_bytes(png(20, 8, 8)[:70])
+    for _ in range(30):
+        next(epoch)
+    told.sort(key=lambda row: row["path"])  # either may have been read before it went
+    assert told == streamed.skipped and [row["path"] for row in told] == ["07.png", "20.png"]
+    assert told[0]["reason"] == "no such file or directory"
+    assert streamed.shown(order).tolist() == [8 if i == 7 else 21 if i == 20 else i for i in range(40)]
+    later = torch.cat([pixels for pixels, _ in epoch])[-40:]
+    assert torch.equal(later, first[streamed.shown(order)])
+
+
+def test_threads_take_no_threads_of_their_own(write):
+    root = write({})
+    root.mkdir()
+    for i in range(30):
+        Image.effect_noise((300, 200), 80).convert("RGB").save(root / f"{i}.jpg")
+    torch.set_num_threads(2)
+    try:
+        streamed = Canvas(open_data(root), 64, 0, workers=3)
+        before = threads()
+        list(streamed.iterate(torch.arange(30).split(8)))
+        assert before < threads() <= before + 3 and torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(1)
+
+
+def threads() -> int:
+    folder = Path("/proc/self/task")
+    if not folder.exists():
+        pytest.skip("needs /proc to count threads")
+    return len(list(folder.iterdir()))
+
+
+def test_memory_stays_flat_over_ten_epochs(write):
+    root = write({})
+    root.mkdir()
+    for i in range(100):
+        Image.effect_noise((128, 128), 80).convert("RGB").save(root / f"{i}.jpg")
+    streamed = Canvas(open_data(root), 128, 0, workers=2)  # 4.9 MB an epoch
+    page, used = resource.getpagesize(), []
+    for epoch in range(10):
+        for pixels, _ in streamed.iterate(streamed.order(0, epoch).split(16)):
+            assert len(pixels) in (4, 16)
+        used.append(int(Path("/proc/self/statm").read_text().split()[1]) * page)
+    assert used[-1] - used[2] < 15e6, "one epoch that is kept in each would be 34 MB"

@@ -9,7 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from tapetum.data import jpeg
 from tapetum.data.decode import Damaged, decode, decode_sized, header_size
+from tapetum.data.form import Form
 
 
 def encoded(image: Image.Image, kind: str = "PNG", **how) -> bytes:
@@ -136,3 +138,112 @@ def test_nothing_but_damaged_is_ever_raised(kind, data):
             assert pixels.dtype == np.uint8 and pixels.ndim == 3 and pixels.shape[2] == 3
         except Damaged as error:
             assert str(error)
+
+
+# ---- libjpeg-turbo by itself, and Pillow ----
+
+
+def without_turbo(content, *how, **more):
+    """What Pillow alone makes of it: pixels and size, or the reason."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(jpeg, "simplejpeg", None)
+        return outcome(content, *how, **more)
+
+
+def outcome(content, *how, **more):
+    try:
+        return decode_sized(content, *how, **more)
+    except Damaged as error:
+        return str(error)
+
+
+def photo(height=97, width=130):
+    """Smooth, with edges, in colour."""
+    y, x = np.mgrid[0:height, 0:width]
+    return Image.fromarray(np.stack([y * 2 % 256, x, (x // 9 + y // 7) % 2 * 200], 2).astype(np.uint8))
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("at_least", [0, 20, 33, 60])
+@pytest.mark.parametrize(
+    "how",
+    [
+        {"subsampling": 0},
+        {"subsampling": 1, "quality": 60},
+        {"subsampling": 2, "optimize": True},
+        {"progressive": True},
+        {"keep_rgb": True},
+        {"restart_marker_rows": 1},
+        {"mode": "L"},
+        {"mode": "L", "progressive": True},
+    ],
+)
+def test_both_decoders_give_the_same_pixels(how, at_least, channels):
+    pytest.importorskip("simplejpeg")
+    how = dict(how)
+    content = encoded(photo().convert(how.pop("mode", "RGB")), "JPEG", **how)
+    assert jpeg.decode(content, 10**6, at_least) is not None
+    (one, size), (other, same) = (
+        f(content, at_least=at_least, form=Form(channels)) for f in (outcome, without_turbo)
+    )
+    assert one.shape == other.shape and one.shape[2] == channels and size == same == (97, 130)
+    assert np.abs(one.astype(int) - other).max() <= 1 and one.flags.writeable
+
+
+def segment(content: bytes, marker: int, body: bytes) -> bytes:
+    """A JPEG with one more segment at its beginning."""
+    return content[:2] + bytes([0xFF, marker]) + (len(body) + 2).to_bytes(2, "big") + body + content[2:]
+
+
+def test_what_is_unusual_is_left_to_pillow():
+    pytest.importorskip("simplejpeg")
+    plain = encoded(photo(), "JPEG")
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    written = exif.tobytes()
+    by_xmp = segment(
+        plain, 0xE1, b"http://ns.adobe.com/xap/1.0/\0<x tiff:Orientation='6' tiff:Orientation=\"6\"/>"
+    )
+    unusual = {
+        "four inks": encoded(photo().convert("CMYK"), "JPEG"),
+        "turned by XMP": by_xmp,
+        "EXIF in two parts": segment(segment(plain, 0xE1, written), 0xE1, written),
+        "padding before a marker": plain[:2] + b"\xff\xff" + plain[2:],
+        "over the limit": plain,
+        "another kind": encoded(photo(), "PNG"),
+    }
+    for name, content in unusual.items():
+        limit = 1000 if name == "over the limit" else 10**6
+        assert jpeg.decode(content, limit) is None, name
+        one, other = outcome(content, limit), without_turbo(content, limit)
+        assert str(one) == str(other), name
+    assert outcome(by_xmp)[0].shape == (130, 97, 3)
+    turned = segment(plain, 0xE1, written)
+    assert jpeg.decode(turned, 10**6)[2] == 6 and jpeg.decode(segment(by_xmp, 0xE1, written), 10**6)[2] == 6
+    np.testing.assert_array_equal(outcome(turned)[0], without_turbo(turned)[0])
+
+
+@pytest.mark.parametrize("progressive", [False, True])
+@pytest.mark.parametrize("at_least", [0, 20])
+def test_a_jpeg_that_was_cut_anywhere_is_refused_in_the_same_words(progressive, at_least):
+    pytest.importorskip("simplejpeg")
+    content = encoded(photo(), "JPEG", progressive=progressive)
+    cut = [*range(0, len(content) - 2, 61), len(content) - 3]
+    for at in cut:
+        found = outcome(content[:at], at_least=at_least)
+        assert isinstance(found, str) and found == without_turbo(content[:at], at_least=at_least), at
+    assert sum(outcome(content[:at]) == "truncated" for at in cut) > len(cut) / 2
+
+
+@settings(max_examples=60, deadline=None)
+@given(data=st.data())
+def test_damage_has_the_same_end_with_both_decoders(data):
+    pytest.importorskip("simplejpeg")
+    content = bytearray(encoded(photo(40, 50), "JPEG", progressive=data.draw(st.booleans())))
+    for _ in range(data.draw(st.integers(1, 4))):
+        content[data.draw(st.integers(0, len(content) - 1))] = data.draw(st.integers(0, 255))
+    one, other = outcome(bytes(content), 10**6), without_turbo(bytes(content), 10**6)
+    if isinstance(one, str) or isinstance(other, str):
+        assert one == other
+    else:
+        assert one[1] == other[1] and np.abs(one[0].astype(int) - other[0]).max() <= 1

@@ -3,6 +3,7 @@
 import io
 import json
 import pickle
+import resource
 import tarfile
 
 import numpy as np
@@ -10,6 +11,7 @@ import pytest
 
 from tapetum.base.errors import TapetumError
 from tapetum.data import open_data
+from tapetum.data.stores import Tar
 from tapetum.data.webdataset import expand
 
 
@@ -150,3 +152,13 @@ def test_a_missing_pyarrow_is_named(tmp_path, monkeypatch):
     (tmp_path / "a.parquet").write_bytes(b"x")
     with pytest.raises(TapetumError, match="pip install"):
         open_data(tmp_path / "a.parquet")
+
+
+def test_many_shards_may_be_open_at_once(tmp_path):
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (300, limits[1]))
+        Tar([tmp_path / f"{i}.tar" for i in range(400)])
+        assert resource.getrlimit(resource.RLIMIT_NOFILE)[0] >= min(656, limits[1])
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)

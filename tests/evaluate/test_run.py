@@ -125,7 +125,7 @@ def test_asked_twice_nothing_is_computed_and_the_numbers_are_the_same(parted, en
 
 
 def test_what_was_measured_before_a_failure_is_kept(parted, run, monkeypatch):
-    monkeypatch.setattr(baselines, "pixels", lambda: 1 / 0)
+    monkeypatch.setattr(baselines, "pixels", lambda form: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         evaluate(str(run), parted, protocols=["knn"])
     assert list(rows(read_results(run / "results.json"))) == ["encoder", "start", "random weights"]

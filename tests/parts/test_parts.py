@@ -6,6 +6,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy import stats
 from torch import nn
 
 from tapetum.base.errors import TapetumError
@@ -105,6 +106,26 @@ def test_beta_has_betas_moments(alpha):
     x = mixing.beta(torch.rand(40_000, 24, generator=torch.Generator().manual_seed(1)), alpha)
     assert abs(float(x.mean()) - 0.5) < 0.01
     assert math.isclose(float(x.var()), 1 / (4 * (2 * alpha + 1)), rel_tol=0.03)
+    assert stats.kstest(x[:5000].numpy(), stats.beta(alpha, alpha).cdf).pvalue > 1e-3
+
+
+def test_an_images_share_has_the_same_bits_in_any_batch():
+    u = torch.rand(37, 24, generator=torch.Generator().manual_seed(1))
+    whole = mixing.beta(u, 0.3)
+    assert all(torch.equal(mixing.beta(u[k : k + 1], 0.3), whole[k : k + 1]) for k in range(37))
+    assert torch.equal(mixing.beta(u[5:18], 0.3), whole[5:18])
+
+
+def test_cutmix_takes_the_published_box():
+    """As the paper's: sides of sqrt(1 - share) of the image's, around any place, cut at the border."""
+    x, side = torch.stack([torch.zeros(1, 40, 40), torch.ones(1, 40, 40)]), 40
+    share, place = torch.tensor([0.64, 0.36]), torch.tensor([[0.5, 0.25], [0.9, 0.1]])
+    mixed, left = mixing.cutmix(x, share, place)
+    for k, (x1, x2, y1, y2) in enumerate(((8, 32, 0, 22), (20, 40, 0, 20))):
+        box = torch.zeros(side, side, dtype=torch.bool)
+        box[x1:x2, y1:y2] = True  # place is (down, across) here, and evenly drawn
+        assert torch.equal(mixed[k, 0] == 1 - k, box)
+        assert math.isclose(float(left[k]), 1 - (x2 - x1) * (y2 - y1) / side**2, rel_tol=1e-6)
 
 
 def test_mixup_and_cutmix_keep_the_share_they_say():

@@ -45,7 +45,9 @@ def same(found, wanted):
         assert all(map(torch.equal, pixels, wanted[step][1]))
 
 
-@pytest.mark.parametrize("how", [{"micro": 2}, {"limit": 0}, {"limit": 0, "workers": 2}, {"start": 4}], ids=str)
+@pytest.mark.parametrize(
+    "how", [{"micro": 2}, {"limit": 0}, {"limit": 0, "workers": 2}, {"start": 4}], ids=str
+)
 def test_nothing_but_seed_and_step_matters(source, how):
     found = fed(source, **how)
     assert len(found) == 7 - how.get("start", 0)

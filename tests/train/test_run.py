@@ -5,9 +5,9 @@ import random
 from typing import Any
 
 import pytest
-import small_runs
 import torch
 
+import small_runs
 import tapetum
 from tapetum.base import files
 from tapetum.base.errors import TapetumError, TrainingFailed
@@ -34,6 +34,7 @@ def rows(folder):
 def job(**settings):
     given = {
         **dict.fromkeys(("weights", "split", "micro_batch", "devices", "epochs", "steps", "budget")),
+        **dict.fromkeys(("channels", "levels", "fit")),
         **SMALL,
     }
     given |= {

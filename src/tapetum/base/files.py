@@ -6,11 +6,16 @@ import os
 import tempfile
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from safetensors import SafetensorError
 
 from tapetum.base.errors import TapetumError
+
+try:
+    import fcntl
+except ImportError:  # not on Windows
+    fcntl = None  # type: ignore[assignment]
 
 
 def cache_dir() -> Path:
@@ -102,3 +107,18 @@ def read_lines(path: str | Path) -> list[dict]:
         except ValueError:
             break
     return rows
+
+
+def lock(file: IO, wait: bool = True) -> bool:
+    """Keep an open file from other processes that ask for it, until it is closed; False where one has it.
+
+    A file system without locks gives none, and says yes.
+    """
+    if fcntl:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        except BlockingIOError:
+            return False
+        except OSError:
+            pass
+    return True

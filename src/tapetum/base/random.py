@@ -40,10 +40,37 @@ def uniform(
 
     `repeat` [B] counts an image's earlier occurrences in the same epoch.
     """
-    image = _scramble(index.long() * _GOLDEN + _key(seed, epoch, name) + repeat)  # [B]
-    slot = torch.arange(1, math.prod(shape) + 1, device=index.device) * _GOLDEN  # [S]
-    bits = _scramble(image[:, None] + slot)  # [B, S]
-    return ((bits >> 40) & (2**24 - 1)).float().mul(2.0**-24).view(len(index), *shape)
+    return more(_scramble(index.long() * _GOLDEN + _key(seed, epoch, name) + repeat), shape)
+
+
+def key(u: torch.Tensor) -> torch.Tensor:
+    """Two numbers in [0, 1) of each image [B, 2] -> a key [B] int64, from which `more` makes any number of
+    others."""
+    high, low = (u * 2**24).long().unbind(1)
+    return _scramble(high * 2**24 + low)
+
+
+def more(key: torch.Tensor, shape: tuple[int, ...] = ()) -> torch.Tensor:
+    """Numbers in [0, 1) of keys [B] int64: float32 [B, *shape], where the keys lie."""
+    return _fraction(_bits(key, shape) >> 40)
+
+
+def normal(key: torch.Tensor, shape: tuple[int, ...] = ()) -> torch.Tensor:
+    """Standard normal numbers of keys [B]: float32 [B, *shape] (Box and Muller)."""
+    bits = _bits(key, shape)
+    u, v = _fraction(bits >> 40), _fraction(bits >> 16)
+    return (-2 * (1 - u).log()).sqrt() * (2 * math.pi * v).cos()
+
+
+def _bits(key: torch.Tensor, shape: tuple[int, ...]) -> torch.Tensor:
+    """64 random bits for each slot of each key: [B, *shape] int64."""
+    slot = torch.arange(1, math.prod(shape) + 1, device=key.device) * _GOLDEN  # [S]
+    return _scramble(key[:, None] + slot).view(len(key), *shape)
+
+
+def _fraction(bits: torch.Tensor) -> torch.Tensor:
+    """The lowest 24 bits as numbers in [0, 1)."""
+    return (bits & (2**24 - 1)).float().mul(2.0**-24)
 
 
 def order(seed: int, epoch: int, n: int) -> torch.Tensor:

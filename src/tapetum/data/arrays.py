@@ -44,7 +44,8 @@ class Arrays(Store):
         row = np.ascontiguousarray(self._row(key))
         if row.dtype != np.uint16:  # whose levels are not known here
             with contextlib.suppress(Damaged):
-                row = Form(row.shape[2] if row.ndim == 3 else 1).of_array(row)
+                pixels = Form(row.shape[2] if row.ndim == 3 else 1).of_array(row)
+                return pixels.tobytes() + repr(self.size(key)).encode()
         return row.tobytes() + repr((row.shape, row.dtype.str)).encode()
 
 

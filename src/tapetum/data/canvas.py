@@ -1,37 +1,38 @@
-"""Training pixels: every image squashed to one square size, held in memory or read ahead by workers."""
+"""Training pixels: every image squashed to one square size, held in memory or read ahead by threads."""
 
+import itertools
 import os
-import signal
 import threading
-import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image
-from torch.utils.data import DataLoader
 
 from tapetum.base.console import Progress
 from tapetum.base.errors import TapetumError
+from tapetum.base.threads import read_ahead
 from tapetum.data.decode import Damaged
+from tapetum.data.order import order
+from tapetum.data.resize import resized
 from tapetum.data.source import Source
+from tapetum.data.stores import Layout
 
-_Part = tuple[np.ndarray, np.ndarray, dict[int, str]]  # pixels, sizes, what was damaged and why
-_CHUNK = 64  # images that a thread decodes before it reports
+_CHUNK = 16  # images that a thread reads at a time
 
 
 class Canvas:
     """All images of a source as uint8 [C, side, side], squashed, with their true sizes.
 
     Crops are computed in the true geometry and sampled from the canvas. Everything is decoded once and held
-    in memory where it fits into `memory_limit` bytes (default: a quarter of what is free), else read by
-    `workers` processes (default: one a core; 0 = none) that work ahead. Neither changes a result.
+    in memory where it fits into `memory_limit` bytes (default: a quarter of what is free), else read ahead by
+    `workers` threads (default: one a core; 0 = none), two batches or so. Neither changes a result.
 
-    An image that cannot be read is replaced by the next one that can, and stands in `skipped`; `shown` says
-    by which. More than the share `max_damaged` of them raises TapetumError.
+    An image that cannot be read is replaced by the next one that can. It stands in `skipped`, is told to
+    `on_damage` as {"path", "reason"} as soon as it is found, and `shown` says what replaced it. More than the
+    share `max_damaged` of them raises TapetumError.
     """
 
     def __init__(
@@ -47,12 +48,14 @@ class Canvas:
         self.workers = cores() if workers is None else workers
         self.max_damaged = max_damaged
         self.damaged: dict[int, str] = {}
+        self.on_damage: Callable[[dict[str, str]], None] | None = None
         self.pixels: torch.Tensor | None = None  # [N, C, side, side]
         self.sizes: torch.Tensor | None = None  # [N, 2], height and width
-        self._loader: DataLoader | None = None
-        self._batches = _Batches()
+        self.pinned = False
+        self._lock = threading.Lock()
+        self._pool = ThreadPoolExecutor(self.workers, "tapetum-read") if self.workers else None
         if memory_limit is None:
-            memory_limit = free_memory() // 4 // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+            memory_limit = free_memory() // 4 // beside()
         if len(source) * source.form.channels * side * side <= memory_limit:
             self._hold()
 
@@ -66,8 +69,16 @@ class Canvas:
 
     @property
     def skipped(self) -> list[dict[str, str]]:
-        """The images found unreadable so far, as {"path", "reason"}, each once."""
-        return [{"path": self.source.paths[i], "reason": self.damaged[i]} for i in self.damaged]
+        """The images found unreadable so far, as {"path", "reason"}, in the order of the source."""
+        return [self._row(i) for i in sorted(self.damaged)]
+
+    @cached_property
+    def _layout(self) -> Layout | None:
+        return self.source.store.layout(self.source.keys)
+
+    def order(self, seed: int, epoch: int) -> torch.Tensor:
+        """The order [N] in which an epoch shows the images; the same whether they are held or not."""
+        return order(seed, epoch, len(self), self._layout)
 
     def shown(self, indices: torch.Tensor) -> torch.Tensor:
         """Which images [B] were really given for these fetched indices [B]: damaged ones have stand-ins."""
@@ -77,101 +88,119 @@ class Canvas:
 
     def fetch(self, indices: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Images of indices [B] -> pixels uint8 [B, C, side, side] and true sizes float32 [B, 2] (h, w)."""
-        if self.pixels is not None and self.sizes is not None:
-            return self.pixels.index_select(0, indices.to(self.pixels.device)), self.sizes[indices]
-        threads = max(1, min(self.workers, len(indices)))
-        parts = [part.tolist() for part in indices.cpu().tensor_split(threads)]
-        reader = self._reader()
-        if threads == 1:
-            return self._take(reader[parts[0]])
-        with ThreadPoolExecutor(threads) as pool:
-            done = [self._take(part) for part in pool.map(reader.__getitem__, parts)]
-        return torch.cat([pixels for pixels, _ in done]), torch.cat([sizes for _, sizes in done])
+        return next(self.iterate([indices]))
 
     def iterate(self, batches: Iterable[torch.Tensor]) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-        """`fetch` of each of these index tensors in turn; workers read ahead where images are not held."""
-        if self.in_memory or not self.workers:
-            yield from map(self.fetch, batches)
+        """`fetch` of each of these index tensors in turn; threads read ahead where images are not held."""
+        if self.pixels is not None and self.sizes is not None:
+            for indices in batches:
+                here = indices.to(self.pixels.device)
+                out = self._room(len(indices)) if self.pixels.device.type == "cpu" else None
+                yield torch.index_select(self.pixels, 0, here, out=out), self.sizes[indices]
             return
-        if self._loader is None:
-            self._loader = DataLoader(
-                self._reader(),  # type: ignore[arg-type]
-                batch_size=None,
-                sampler=self._batches,
-                collate_fn=_unchanged,
-                num_workers=self.workers,
-                persistent_workers=True,
-                worker_init_fn=_begin,
-                generator=torch.Generator(),  # else each epoch would draw from the generator of dropout
-            )
-        self._batches.batches = batches
-        yield from map(self._take, self._loader)
+        todo = iter(batches)
+        first = next(todo, None)
+        if first is None:
+            return
+        ahead = max(4 * self.workers, 2 * -(-len(first) // _CHUNK))
+        parts = self._parts(itertools.chain([first], todo))
+        for pixels, sizes, last in read_ahead(self._pool, self._fill, parts, ahead):
+            if last:
+                yield pixels, sizes
 
     def to(self, device: torch.device | str) -> "Canvas":
-        """Move the held images to a device, so that batches are born there, if they take up to a quarter of its
-        free memory; no effect where none are held."""
+        """Bring the images close to a device: held ones move there if they take up to a quarter of its free
+        memory, others will get to a GPU through pinned memory."""
         device = torch.device(device)
-        if self.pixels is None:
-            return self
-        if device.type != "cuda" or self.pixels.nbytes <= torch.cuda.mem_get_info(device)[0] // 4:
+        gpu = self.pinned = device.type == "cuda"
+        if self.pixels is not None and (
+            not gpu or self.pixels.nbytes <= torch.cuda.mem_get_info(device)[0] // 4
+        ):
             self.pixels = self.pixels.to(device)
         return self
 
-    def _reader(self) -> "_Reader":
-        return _Reader(self.source, self.side, self._allowed(), self.fit)
+    # ---- reading ----
 
-    def _allowed(self) -> int:
-        return min(int(self.max_damaged * len(self)), len(self) - 1)
+    def _room(self, images: int) -> torch.Tensor:
+        """Pixels [images, C, side, side], to be filled."""
+        shape = (images, self.source.form.channels, self.side, self.side)
+        return torch.empty(shape, dtype=torch.uint8, pin_memory=self.pinned)
 
-    def _take(
-        self, part: "tuple[np.ndarray, np.ndarray, dict[int, str]]"
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        pixels, sizes, damaged = part
-        self._record(damaged)
-        return torch.from_numpy(pixels), torch.from_numpy(sizes)
+    def _parts(
+        self, batches: Iterable[torch.Tensor]
+    ) -> Iterator[tuple[list[int], range, torch.Tensor, torch.Tensor]]:
+        """What each thread gets at a time: the images of a batch, which rows of it to fill, and the batch."""
+        for batch in batches:
+            images, pixels, sizes = batch.tolist(), self._room(len(batch)), torch.empty(len(batch), 2)
+            for start in range(0, len(images), _CHUNK):
+                yield images, range(start, min(start + _CHUNK, len(images))), pixels, sizes
 
-    def _record(self, damaged: dict[int, str]) -> None:
-        for i, reason in damaged.items():
-            self.damaged.setdefault(i, reason)
-        if len(self.damaged) > self._allowed():
-            first = "; ".join(f"{row['path']}: {row['reason']}" for row in self.skipped[:3])
-            raise TapetumError(
-                f"at least {len(self.damaged):,} of {len(self):,} images of {self.source.name} cannot be "
-                f"read, more than the share of {self.max_damaged:g} that is allowed ({first})."
-            )
+    def _fill(
+        self, part: tuple[list[int], range, torch.Tensor, torch.Tensor]
+    ) -> tuple[torch.Tensor, torch.Tensor, bool]:
+        """Read these rows of a batch into their place; True with the last ones."""
+        images, rows, pixels, sizes = part
+        into, true = pixels.numpy(), sizes.numpy()
+        for row in rows:
+            into[row], true[row] = self._read(images[row])
+        return pixels, sizes, rows.stop == len(images)
+
+    def _read(self, i: int) -> tuple[np.ndarray, tuple[int, int]]:
+        """Image i, or where that is damaged the next that is not."""
+        while True:
+            if i not in self.damaged:
+                try:
+                    self.source.store.expect(self.source.keys[i])
+                    return squash(self.source, i, self.side, self.fit)
+                except Damaged as error:
+                    self._record(i, str(error))  # which gives up before none is left
+            i = (i + 1) % len(self)
+
+    def _hold(self) -> None:
+        """Decode everything once."""
+        count = len(self)
+        self.pixels, self.sizes = self._room(count), torch.zeros(count, 2)
+        pixels, sizes = self.pixels.numpy(), self.sizes.numpy()
+
+        def fill(part: range) -> int:
+            for i in part:
+                try:
+                    pixels[i], sizes[i] = squash(self.source, i, self.side, self.fit)
+                except Damaged as error:
+                    self._record(i, str(error))
+            return len(part)
+
+        parts = (range(start, min(start + _CHUNK, count)) for start in range(0, count, _CHUNK))
+        with Progress(count, "reading images") as progress:
+            for done in read_ahead(self._pool, fill, parts, 4 * self.workers):
+                progress.advance(done)
+        for i in self.damaged:
+            self.pixels[i], self.sizes[i] = self.pixels[self._stand_in(i)], self.sizes[self._stand_in(i)]
+
+    # ---- damage ----
+
+    def _row(self, i: int) -> dict[str, str]:
+        return {"path": self.source.paths[i], "reason": self.damaged[i]}
+
+    def _record(self, i: int, reason: str) -> None:
+        """Note a damaged image; too many of them end it all."""
+        with self._lock:
+            if i in self.damaged:
+                return
+            self.damaged[i] = reason
+            if len(self.damaged) > min(int(self.max_damaged * len(self)), len(self) - 1):
+                first = "; ".join(f"{row['path']}: {row['reason']}" for row in self.skipped[:3])
+                raise TapetumError(
+                    f"at least {len(self.damaged):,} of {len(self):,} images of {self.source.name} cannot be "
+                    f"read, more than the share of {self.max_damaged:g} that is allowed ({first})."
+                )
+            if self.on_damage:
+                self.on_damage(self._row(i))
 
     def _stand_in(self, i: int) -> int:
         while i in self.damaged:
             i = (i + 1) % len(self)
         return i
-
-    def _hold(self) -> None:
-        """Decode everything with threads: Pillow lets others run while it works."""
-        count = len(self)
-        self.pixels = torch.empty((count, self.source.form.channels, self.side, self.side), dtype=torch.uint8)
-        self.sizes = torch.zeros((count, 2))
-        pixels, sizes = self.pixels.numpy(), self.sizes.numpy()
-
-        def fill(part: range) -> tuple[int, dict[int, str]]:
-            damaged = {}
-            for i in part:
-                try:
-                    pixels[i], sizes[i] = squash(self.source, i, self.side, self.fit)
-                except Damaged as error:
-                    damaged[i] = str(error)
-            return len(part), damaged
-
-        pool = ThreadPoolExecutor(max(1, self.workers))
-        try:
-            with Progress(count, "reading images") as progress:
-                parts = [range(start, min(start + _CHUNK, count)) for start in range(0, count, _CHUNK)]
-                for done, damaged in pool.map(fill, parts):
-                    progress.advance(done)
-                    self._record(damaged)
-        finally:
-            pool.shutdown(cancel_futures=True)
-        for i in self.damaged:
-            self.pixels[i], self.sizes[i] = self.pixels[self._stand_in(i)], self.sizes[self._stand_in(i)]
 
 
 def squash(source: Source, i: int, side: int, fit: str = "crop") -> tuple[np.ndarray, tuple[int, int]]:
@@ -180,7 +209,7 @@ def squash(source: Source, i: int, side: int, fit: str = "crop") -> tuple[np.nda
     An image of just that size passes bit for bit. With fit "pad" black makes it a square first; with "squash"
     its size is said to be square, so that a crop of it is distorted as the whole is.
     """
-    pixels, size = source.read_sized(i, at_least=side)  # [H, W, C]
+    pixels, size = source.read_sized(i, 0 if fit == "pad" and source.store.squares else side)  # [H, W, C]
     if fit == "squash":
         size = (side, side)
     elif fit == "pad" and size[0] != size[1]:
@@ -190,75 +219,32 @@ def squash(source: Source, i: int, side: int, fit: str = "crop") -> tuple[np.nda
         top, left = (most - height) // 2, (most - width) // 2
         square[top : top + height, left : left + width] = pixels
         pixels, size = square, (max(size), max(size))
-    if pixels.shape[:2] != (side, side):
-        pixels = resized(pixels, side)
-    return pixels.transpose(2, 0, 1), size
+    return resized(pixels, (side, side)).transpose(2, 0, 1), size
 
 
-def resized(pixels: np.ndarray, side: int) -> np.ndarray:
-    """uint8 [H, W, C] -> [side, side, C], antialiased; channels that Pillow does not know go one by one."""
-    if pixels.shape[2] not in (1, 3):
-        return np.concatenate([resized(pixels[:, :, c : c + 1], side) for c in range(pixels.shape[2])], 2)
-    image = Image.fromarray(pixels[:, :, 0] if pixels.shape[2] == 1 else pixels)
-    image = image.resize((side, side), Image.Resampling.BILINEAR, reducing_gap=3.0)
-    return np.asarray(image).reshape(side, side, -1)
+def typical_side(source: Source) -> int:
+    """The median shorter side of a few images, as far as the store has kept it."""
+    sides = []
+    for i in range(0, len(source), max(1, len(source) // 32)):
+        try:
+            sides.append(min(source.size(i)))
+        except Damaged:
+            continue
+    if not sides:
+        raise TapetumError(f"none of the images looked at in {source.name} can be read.")
+    side = sorted(sides)[len(sides) // 2]
+    return min(side, source.store.side or side)
 
 
-class _Reader:
-    """reader[indices] -> a part of a batch; what a worker process holds."""
-
-    def __init__(self, source: Source, side: int, allowed: int, fit: str):
-        self.source, self.side, self.allowed, self.fit = source, side, allowed, fit
-
-    def __getitem__(self, indices: Sequence[int]) -> _Part:
-        pixels = np.zeros((len(indices), self.source.form.channels, self.side, self.side), dtype=np.uint8)
-        sizes = np.zeros((len(indices), 2), dtype=np.float32)
-        damaged: dict[int, str] = {}
-        for row, i in enumerate(indices):
-            while len(damaged) <= self.allowed:  # beyond, the canvas gives up
-                try:
-                    if i not in damaged:
-                        pixels[row], sizes[row] = squash(self.source, i, self.side, self.fit)
-                        break
-                except Damaged as error:
-                    damaged[i] = str(error)
-                i = (i + 1) % len(self.source)
-        return pixels, sizes, damaged  # as arrays they travel by pipe and need no shared memory
-
-
-class _Batches:
-    """The index tensors of the epoch under way; a sampler that can be refilled."""
-
-    batches: Iterable[torch.Tensor] = ()
-
-    def __iter__(self) -> Iterator[list[int]]:
-        return (batch.tolist() for batch in self.batches)
-
-
-def _unchanged(part: Any) -> Any:
-    return part
-
-
-def _begin(worker: int) -> None:
-    """Workers live until training tells them to go, also when Ctrl-C or a scheduler signals all processes.
-
-    They end with their parent even if it was killed: torch's own would wait for ever to hand over a batch.
-    """
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    if hasattr(signal, "SIGUSR1"):
-        signal.signal(signal.SIGUSR1, signal.SIG_IGN)
-    threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
-
-
-def _end_with(parent: int) -> None:
-    while os.getppid() == parent:
-        time.sleep(1)
-    os._exit(1)
+def beside() -> int:
+    """How many processes train together on this machine, this one among them."""
+    return int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
 
 
 def cores() -> int:
-    """The cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    """This process's share of the cores that it may use."""
+    here = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, here // beside())
 
 
 def free_memory() -> int:

@@ -13,18 +13,20 @@ from tapetum.data.decode import Damaged, one_line
 from tapetum.data.labels import with_values
 from tapetum.data.lists import LABEL, SPLIT, TEXT, cells, column, open_list, pyarrow, read_table
 from tapetum.data.source import Source
-from tapetum.data.stores import Store, file_stamp
+from tapetum.data.stores import Layout, Store, file_stamp
 from tapetum.data.structure import split_name
 
 _IMAGE = ("image", "img", "jpg", "jpeg", "png", "picture", "photo", "image_bytes", "bytes", "pixel_values")
-_HELD_GROUPS = 8  # row groups of Parquet files that are kept decoded
+_MOST = 2**28  # bytes of row groups of Parquet files that an epoch goes through side by side
 
 
 class Columns(Store):
     """Images in the rows of Parquet or Arrow files; a key is (number of the file, row group, row in it)."""
 
-    def __init__(self, paths: list[Path], name: str):
+    def __init__(self, paths: list[Path], name: str, largest: int = 0):
+        """largest: bytes of the largest row group of Parquet files, 0 for Arrow."""
         self.paths, self.name = [str(path.absolute()) for path in paths], name
+        self.lanes = max(4, min(64, _MOST // largest)) if largest else 0
         self._forget()
 
     def _forget(self) -> None:
@@ -33,7 +35,7 @@ class Columns(Store):
         self._lock = threading.Lock()
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"paths": self.paths, "name": self.name}
+        return {"paths": self.paths, "name": self.name, "lanes": self.lanes}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
@@ -49,7 +51,7 @@ class Columns(Store):
                 if number not in self._files:
                     self._files[number] = pyarrow("parquet").ParquetFile(path)
                 values = self._files[number].read_row_group(group, [self.name]).column(0)
-                if len(self._groups) >= _HELD_GROUPS:
+                if len(self._groups) >= 2 * self.lanes:  # an epoch ends some and begins others
                     self._groups.popitem(last=False)
             else:  # mapped, so that keeping it costs no memory
                 values = read_arrow(path).column(self.name)
@@ -72,6 +74,11 @@ class Columns(Store):
         if not isinstance(value, bytes):
             raise Damaged("empty")
         return value
+
+    def layout(self, keys: Sequence[tuple[int, int, int]]) -> Layout | None:
+        if not self.lanes:
+            return None
+        return Layout.of([(number << 32) + group for number, group, _ in keys], self.lanes)
 
     def stamp(self, key: tuple[int, int, int]) -> str | None:
         stamp = file_stamp(self.paths[key[0]])
@@ -133,12 +140,15 @@ def open_columns(name: str, paths: list[Path], splits: Sequence[str]) -> Source:
     split_of: list[str] = []
     image: str | None = None
     info: dict[str, list[str]] = {}
+    largest = 0
     for number, (path, split) in enumerate(zip(paths, splits)):
         try:
             if path.suffix == ".parquet":
                 opened = pyarrow("parquet").ParquetFile(path)
                 schema, groups = opened.schema_arrow, opened.metadata
-                counts = [groups.row_group(i).num_rows for i in range(groups.num_row_groups)]
+                parts = [groups.row_group(i) for i in range(groups.num_row_groups)]
+                counts = [part.num_rows for part in parts]
+                largest = max([largest, 1, *(part.total_byte_size for part in parts)])
             else:
                 opened = read_arrow(path)
                 schema, counts = opened.schema, [opened.num_rows]
@@ -161,7 +171,7 @@ def open_columns(name: str, paths: list[Path], splits: Sequence[str]) -> Source:
         split_of += [split] * len(rows)
     if not keys or not image:
         raise TapetumError(f"{name} holds no images: it has no rows.")
-    source = Source(name, Columns(paths, image), keys, _paths(written, split_of))
+    source = Source(name, Columns(paths, image, largest), keys, _paths(written, split_of))
     if not any(split_of) and (listed := column(other, SPLIT)):
         split_of = [split_name(value) or value for value in cells(other[listed])]
     source.split_of = split_of if any(split_of) else None

@@ -5,12 +5,14 @@ import io
 import os
 import struct
 import warnings
+from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 from PIL.TiffImagePlugin import TiffImageFile
 
+from tapetum.data import jpeg
 from tapetum.data.form import RGB, Damaged, Form
 
 MAX_PIXELS = 178_956_970  # where Pillow too refuses: about 13,400 x 13,400
@@ -57,19 +59,36 @@ def decode_sized(
 ) -> tuple[np.ndarray, tuple[int, int]]:
     """As `decode`, with the true size (height, width) that the image has without `at_least`."""
     try:
-        with _open(content, max_pixels) as image:
-            width, height = image.size
-            drafted = image.draft(None, (at_least, at_least)) if at_least else None
-            image.load()
-            turn = image.getexif().get(_ORIENTATION, 1)  # after load: TIFF turns itself and says so
-            if turn in _TURNS:
-                image = image.transpose(_TURNS[turn])
-            pixels = form.of_image(image)
+        if isinstance(content, str | os.PathLike):
+            content = Path(content).read_bytes()
+        found = jpeg.decode(content, max_pixels, at_least) if form.channels in (1, 3) else None
+        if found:
+            pixels, size, turn = found
+            pixels = form.of_array(_turned(pixels, turn) if turn in _TURNS else pixels)
+            return pixels, size[::-1] if turn in _SIDEWAYS else size
+        return _with_pillow(content, max_pixels, at_least, form)
     except Exception as error:
         raise _damaged(error) from error
+
+
+def _with_pillow(content, max_pixels: int, at_least: int, form: Form) -> tuple[np.ndarray, tuple[int, int]]:
+    with _open(content, max_pixels) as image:
+        width, height = image.size
+        drafted = image.draft(None, (at_least, at_least)) if at_least else None
+        image.load()
+        turn = image.getexif().get(_ORIENTATION, 1)  # after load: TIFF turns itself and says so
+        if turn in _TURNS:
+            image = image.transpose(_TURNS[turn])
+        pixels = form.of_image(image)
     if not drafted:
         return pixels, pixels.shape[:2]
     return pixels, (width, height) if turn in _SIDEWAYS else (height, width)
+
+
+def _turned(pixels: np.ndarray, turn: int) -> np.ndarray:
+    """uint8 [h, w, 1 or 3], upright."""
+    image = Image.fromarray(pixels[:, :, 0] if pixels.shape[2] == 1 else pixels).transpose(_TURNS[turn])
+    return np.array(image).reshape(image.height, image.width, -1)
 
 
 def header_size(content: bytes | str | os.PathLike | BinaryIO) -> tuple[int, int]:

@@ -15,12 +15,13 @@ from tapetum.data.columns import open_columns, open_parquet, open_parquets, open
 from tapetum.data.decode import EXTENSIONS, MAX_PIXELS
 from tapetum.data.items import open_items
 from tapetum.data.lists import open_list
+from tapetum.data.packed import Pack, open_pack
 from tapetum.data.source import Source
 from tapetum.data.structure import splits
 from tapetum.data.webdataset import expand, is_webdataset, open_webdataset
 
 _KINDS = (
-    "a folder, .zip, .tar, .csv, .tsv, .jsonl, .parquet, .arrow, .npz, .npy, one image, "
+    "a folder, .zip, .tar, .csv, .tsv, .jsonl, .parquet, .arrow, .npz, .npy, .pack, one image, "
     "or tar shards as 'shard-{000..009}.tar'"
 )
 
@@ -32,9 +33,9 @@ def open_data(
 
     data    a path: folder (flat, of class folders, or with train/ val/ test/ in it), a zip or tar and
             perhaps a folder within ('photos.zip/train'), a CSV, TSV, JSON-lines or Parquet list, WebDataset
-            shards, a saved Hugging Face data set, Parquet or Arrow with images, .npz or .npy, one image; or
-            a map-style torch Dataset, an array or tensor ([N, H, W, C], [N, C, H, W] or [N, H, W], uint8 or
-            floats in [0, 1]); or a Source.
+            shards, a saved Hugging Face data set, Parquet or Arrow with images, .npz or .npy, a pack, one
+            image; or a map-style torch Dataset, an array or tensor ([N, H, W, C], [N, C, H, W] or [N, H, W],
+            uint8 or floats in [0, 1]); or a Source.
     labels  'auto' (what the data brings, else class folders where folders look like classes), 'folders',
             'none', the path of a table joined by relative path, or one label per image.
     split   None for everything, or one of `source.splits`.
@@ -44,9 +45,10 @@ def open_data(
     source = copy.copy(data) if isinstance(data, Source) else _find(data)
     if not len(source):
         raise TapetumError(f"{source.name} holds no images.{_left_out(source.skipped)}")
+    settled = isinstance(data, Source) or isinstance(source.store, Pack)  # keeps what it has, also no labels
     if source.split_of is None:
         source.split_of = splits(source.paths)[0]
-    if not isinstance(data, Source) or labels != "auto":  # a source keeps what it has, also no labels
+    if not settled or labels != "auto":
         source = labelling.apply(source, labels)
     source = source.part(split) if split else source
     if max_pixels != MAX_PIXELS:
@@ -89,6 +91,8 @@ def _open_path(text: str) -> Source:
         return open_columns(outer.name, [outer], [""])
     if suffix in (".npz", ".npy"):
         return open_npz(outer)
+    if suffix == ".pack":
+        return open_pack(outer)
     if suffix in EXTENSIONS:
         files = listing.Files(outer.parent)
         return _from_entries(outer.name, files, [listing.Entry(outer.name, outer.name, outer.stat().st_size)])
@@ -135,7 +139,7 @@ def _open_folder(folder: Path) -> Source:
     if parquets := [path for path in visible if path.suffix.lower() == ".parquet"]:
         return open_parquets(name, parquets)
     for path in visible:
-        if path.suffix.lower() in (".zip", ".csv", ".tsv", ".npz"):
+        if path.suffix.lower() in (".zip", ".csv", ".tsv", ".npz", ".pack"):
             raise TapetumError(f"{folder} itself holds no images; perhaps {path} is meant?")
     return source
 

@@ -1,31 +1,67 @@
 """Where images lie: one small class per kind of place, each giving an image's bytes or pixels by its key."""
 
 import bz2
+import contextlib
 import hashlib
 import os
 import struct
 import threading
 import zipfile
 import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+try:
+    import resource
+except ImportError:  # not on Windows
+    resource = None  # type: ignore[assignment]
+
 from tapetum.data.decode import Damaged, decode_sized, header_size
 from tapetum.data.form import RGB, Form
 
 MAX_BYTES = 2**30  # no single image file in an archive is longer
+_RUN = 2**23  # bytes of a tar that are read at one go
+_LANES = 64  # such runs that an epoch goes through side by side
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How images lie where reading in any order is slow; see `order`.
+
+    run: [N] int64, numbers the run of images that each lies in; runs are read as a whole.
+    lanes: how many runs an epoch goes through side by side.
+    """
+
+    run: np.ndarray
+    lanes: int
+
+    @classmethod
+    def of(cls, names: list[int], lanes: int) -> "Layout":
+        """From any number that names the run of each image; runs are numbered in the order of these."""
+        return cls(np.unique(names, return_inverse=True)[1].astype(np.int64), lanes)
 
 
 class Store:
     """Base: `content(key)` gives an encoded image; `stamp(key)` changes whenever that content may have.
 
-    A store pickles, and opens files anew in every process that reads. `channels` is how many its images have
-    where they are no photographs.
+    A store pickles, and opens files anew in every process that reads.
+
+    channels  how many its images have, where they are no photographs
+    levels    those that its images were made with, where that is done already
+    side      no image has a longer shorter side, where that is known of all
+    squares   `read` with at_least gives squares, whatever the true proportions
+    encoded   content is an image file
     """
 
     channels: int | None = None
+    levels: tuple[float, float] | None = None
+    side: int | None = None
+    squares = False
+    encoded = True
 
     def content(self, key: Any) -> bytes:
         """The bytes of one image; raises Damaged."""
@@ -48,6 +84,13 @@ class Store:
     def digest(self, key: Any) -> bytes:
         """16 bytes that name the content."""
         return hashlib.blake2b(self.content(key), digest_size=16).digest()
+
+    def layout(self, keys: Sequence[Any]) -> Layout | None:
+        """How the images of these keys lie; None where they can be read in any order."""
+        return None
+
+    def expect(self, key: Any) -> None:
+        """Called before an epoch reads an image, so that what lies around it can be read at one go."""
 
 
 class Files(Store):
@@ -99,25 +142,44 @@ class Pread:
         if length > MAX_BYTES:
             raise Damaged(f"longer than {MAX_BYTES:,} bytes")
         try:
-            if self._handle is None:
-                with self._lock:
-                    if self._handle is None:
-                        self._handle = os.open(self.path, os.O_RDONLY | getattr(os, "O_BINARY", 0))
+            handle = self._opened()
             if hasattr(os, "pread"):  # moves no shared position, so it also works after a fork
-                content = os.pread(self._handle, length, offset)
+                content = os.pread(handle, length, offset)
             else:
                 with self._lock:
-                    os.lseek(self._handle, offset, os.SEEK_SET)
-                    content = os.read(self._handle, length)
+                    os.lseek(handle, offset, os.SEEK_SET)
+                    content = os.read(handle, length)
         except (OSError, OverflowError) as error:
             raise Damaged(f"its archive cannot be read ({error})") from error
         if len(content) < length:
             raise Damaged("cut off: its archive ends before it")
         return content
 
+    def expect(self, offset: int, length: int) -> None:
+        """Ask the system to read this part, all at once and without waiting for it."""
+        if hasattr(os, "posix_fadvise"):
+            with contextlib.suppress(OSError):
+                os.posix_fadvise(self._opened(), offset, length, os.POSIX_FADV_WILLNEED)
+
+    def _opened(self) -> int:
+        if self._handle is None:
+            with self._lock:
+                if self._handle is None:
+                    self._handle = os.open(self.path, os.O_RDONLY | getattr(os, "O_BINARY", 0))
+        return self._handle
+
     def __del__(self) -> None:
         if self._handle is not None:
             os.close(self._handle)
+
+
+def _allow_open(files: int) -> None:
+    """Let this process have so many files open, as far as the system allows."""
+    if resource:
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        wanted = files + 256 if hard == resource.RLIM_INFINITY else min(files + 256, hard)
+        if soft != resource.RLIM_INFINITY and soft < wanted:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 class Tar(Store):
@@ -126,10 +188,23 @@ class Tar(Store):
     def __init__(self, paths: list[Path]):
         self.paths = [str(path.absolute()) for path in paths]
         self.parts = [Pread(path) for path in self.paths]
+        self._expected: set[tuple[int, int]] = set()  # runs that the system was asked to read
+        _allow_open(len(paths))
 
     def content(self, key: tuple[int, int, int]) -> bytes:
         number, offset, length = key
         return self.parts[number](offset, length)
+
+    def expect(self, key: tuple[int, int, int]) -> None:
+        run = key[0], key[1] // _RUN
+        if run not in self._expected:
+            if len(self._expected) >= 2 * _LANES:
+                self._expected.clear()
+            self._expected.add(run)
+            self.parts[run[0]].expect(run[1] * _RUN, _RUN)
+
+    def layout(self, keys: Sequence[tuple[int, int, int]]) -> Layout:
+        return Layout.of([(number << 40) + offset // _RUN for number, offset, _ in keys], _LANES)
 
     def stamp(self, key: tuple[int, int, int]) -> str | None:
         stamp = file_stamp(self.paths[key[0]])

@@ -2,9 +2,8 @@
 
 import os
 import unicodedata
-from collections import deque
 from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -18,6 +17,7 @@ from tapetum.base.console import Progress
 from tapetum.base.errors import TapetumError, unknown
 from tapetum.base.files import cache_dir, read_json, replacing, write_json
 from tapetum.base.memory import keep_freed
+from tapetum.base.threads import read_ahead
 from tapetum.data.decode import Damaged
 from tapetum.data.source import Source
 from tapetum.encoders import Encoder
@@ -220,15 +220,5 @@ def _batches(
         return torch.from_numpy(np.stack(ready)) if ready else torch.empty(0), rows, bad
 
     threads = workers or min(8, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 4)
-    ahead: deque[Future] = deque()
     with ThreadPoolExecutor(threads) as pool:
-        try:
-            for start in range(0, len(source), size):
-                ahead.append(pool.submit(load, start))
-                if len(ahead) > threads:
-                    yield ahead.popleft().result()
-            while ahead:
-                yield ahead.popleft().result()
-        finally:
-            for future in ahead:
-                future.cancel()
+        yield from read_ahead(pool, load, range(0, len(source), size), threads)

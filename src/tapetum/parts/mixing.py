@@ -19,7 +19,7 @@ def beta(u: Tensor, alpha: float) -> Tensor:
     Rounds in which none of the tries is accepted give 0.5, which for alpha <= 1 happens less than once in
     3,000 with 12 rounds.
     """
-    a, b = u.double().clamp(min=1e-12).pow(1 / alpha).chunk(2, 1)  # [B, ROUNDS]
+    a, b = (u.double().clamp(min=1e-12).log() / alpha).exp().chunk(2, 1)  # [B, ROUNDS]; pow's bits vary
     ok = (a + b <= 1) & (a + b > 0)
     first = ok.float().argmax(1, keepdim=True)
     a, b = a.gather(1, first)[:, 0], b.gather(1, first)[:, 0]

@@ -6,8 +6,7 @@ from typing import Any
 import torch
 
 from tapetum.base.errors import TapetumError
-from tapetum.data.canvas import cores
-from tapetum.data.decode import Damaged
+from tapetum.data.canvas import cores, typical_side
 from tapetum.data.source import Source
 from tapetum.methods.method import Method
 
@@ -45,7 +44,9 @@ def choose(given: dict[str, Any], source: Source, method: type[Method]) -> dict[
     size = settle("image_size", *image_size(side, gpu))
     settle("encoder", *encoder(size, method, gpu))
     if source.store.channels:
-        settle("channels", source.store.channels, "what the arrays have")
+        settle("channels", source.store.channels, "what the images have")
+    if source.store.levels:
+        settle("levels", source.store.levels, "what the images were packed with")
     most = 256 if not gpu else 1024 if size <= 96 else 256
     batch = most
     while batch > 8 and batch * 8 > images:
@@ -65,19 +66,6 @@ def choose(given: dict[str, Any], source: Source, method: type[Method]) -> dict[
     settle("precision", *precision(gpu))
     settle("workers", cores(), "one a core, to read images")
     return chosen
-
-
-def typical_side(source: Source) -> int:
-    """The median shorter side of a few images."""
-    sides = []
-    for i in range(0, len(source), max(1, len(source) // 32)):
-        try:
-            sides.append(min(source.size(i)))
-        except Damaged:
-            continue
-    if not sides:
-        raise TapetumError(f"none of the images looked at in {source.name} can be read.")
-    return sorted(sides)[len(sides) // 2]
 
 
 def image_size(side: int, gpu: bool) -> tuple[int, str]:

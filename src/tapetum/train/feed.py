@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from tapetum.base import distributed, random
+from tapetum.base import distributed
 from tapetum.data.canvas import Canvas
 from tapetum.views import Batch, Draw, draw
 
@@ -55,7 +55,7 @@ class Feed:
         """The images of one step that are this process's, in micro-batches."""
         epoch, at = divmod(step, self.steps_per_epoch)
         if getattr(self, "_epoch", None) != epoch:
-            self._epoch, self._order = epoch, random.order(self.seed, epoch, len(self.canvas))
+            self._epoch, self._order = epoch, self.canvas.order(self.seed, epoch)
         whole = self._order[at * self.batch_size : (at + 1) * self.batch_size]
         return list(whole.chunk(distributed.world())[distributed.rank()].split(self.micro_batch))
 

@@ -24,7 +24,8 @@ def where(resume: str | None, out: Path | None, plan: bool) -> tuple[bool, Path 
         if resume == "auto":
             return True, out
         raise TapetumError(f"{out} already holds a run; go on with --resume {out}, or choose another --out.")
-    begun = {"method.py"} if resume == "auto" else set()  # what a run killed before its config.yaml leaves
+    # what a run that was killed before its config.yaml stood leaves behind
+    begun = {"method.py", "skipped.jsonl"} if resume == "auto" else set()
     if out.exists() and (
         not out.is_dir() or any(p.suffix != ".part" and p.name not in begun for p in out.iterdir())
     ):

@@ -23,6 +23,7 @@ from tapetum.train.loggers import Logger
 from tapetum.train.loggers import build as build_loggers
 from tapetum.train.loggers import check as check_loggers
 from tapetum.train.loop import Step, fit
+from tapetum.train.skipped import Skipped
 from tapetum.train.stop import REQUEUE, Stop
 
 # Fields of metrics.jsonl that tell the time; all others repeat bit for bit.
@@ -90,6 +91,7 @@ class Run:
     def train(self, start: int, stop: Stop) -> None:
         """From step `start` to the end; raises SystemExit when asked to stop."""
         job, per_epoch = self.job, self.job.feed.steps_per_epoch
+        self._note_skipped()
         bank, held_out = self._samples()
         self.loggers = build_loggers(self.options["logger"], self.folder, job.config) if self.main else []
         every = (self.options["eval_every"] or max(1, job.config["epochs"] // 10)) * per_epoch
@@ -127,6 +129,13 @@ class Run:
                     self._save(step)
                 if asked and not last:
                     self._stopped(asked)
+
+    def _note_skipped(self) -> None:
+        """Write down the files that were left out, and each that turns out to be damaged, at once."""
+        skipped, canvas = Skipped(self.folder / "skipped.jsonl"), self.job.canvas
+        if self.main:
+            skipped.add([*self.job.source.skipped, *canvas.skipped])
+        canvas.on_damage = lambda row: skipped.add([row])
 
     def _samples(self) -> tuple[online.Sample, online.Sample | None]:
         job, encoder = self.job, self.job.method.product()
@@ -197,15 +206,7 @@ class Run:
                 },
                 self.options["keep_checkpoints"],
             )
-            self.note_skipped()
         self.last_saved = time.monotonic()
-
-    def note_skipped(self) -> None:
-        """List the files that were left out, each once, with those found before the run was stopped."""
-        path = self.folder / "skipped.jsonl"
-        rows = read_lines(path) if path.exists() else []
-        rows += [*self.job.source.skipped, *self.job.canvas.skipped]
-        write_lines(path, {row["path"]: row for row in rows}.values())
 
     def _stopped(self, number: int) -> None:
         again = f"tapetum pretrain --resume {self.folder}"
@@ -226,7 +227,6 @@ class Run:
                 with replacing(self.folder / "head.safetensors") as path:
                     save_file({n: t.detach().cpu().contiguous() for n, t in head.items()}, path)
                 write_json(self.folder / "head.json", {"classes": self.job.source.classes})
-            self.note_skipped()
         rows = read_lines(self.metrics) if self.main else []
         last = {k: v for row in rows[-5:] for k, v in row.items() if k not in CLOCK}
         return {

@@ -36,7 +36,7 @@ class Batch(dict[str, Any]):
     """Views by their names (nested as the method's `views`), "label" [B] (-1 = unknown) and "index" [B].
 
     `geometry` mirrors the views' nesting with the transforms [B, 3, 3] from a view's coordinates (x, y, 1) to
-    its source image's, both in [0, 1].
+    its source image's, both in [0, 1]; `sample.Bent` where a view bends. See carry.py.
     """
 
     def __init__(self, fields: dict[str, Any], draw: Draw, geometry: Any = None):

@@ -14,8 +14,8 @@ from torch import Tensor
 from tapetum.views import fast
 from tapetum.views.batch import Draw
 from tapetum.views.geometry import middle
-from tapetum.views.operation import Operation, Parameters, View
-from tapetum.views.sample import box
+from tapetum.views.operation import Operation, Parameters, View, on_device
+from tapetum.views.sample import Bent, box, centres, warp
 
 
 def draw(
@@ -32,7 +32,8 @@ def draw(
 
     Returns:
         The same nest twice: pixels [B, C, S, S] float32 in [0, 1], channels last in memory, and the
-        transforms [B, 3, 3] from a view's coordinates to its image's.
+        transforms [B, 3, 3] from a view's coordinates to its image's; `Bent` for views that bend. See
+        carry.py.
     """
     if isinstance(tree, dict):
         parts = {n: draw(v, pixels, size, rng, image_size, f"{at}/{n}") for n, v in tree.items()}
@@ -43,21 +44,27 @@ def draw(
     view = View() + tree
     steps = parameters(view, rng, size, pixels.shape[-1], at)
     geometry = compose(steps, size)
-    out, leaves = view.size(image_size), any(step.LEAVES for step in view.steps)
-    if fast.can(view, pixels):
-        return fast.render(steps, pixels, geometry, out, leaves), geometry
-    geometry = geometry.to(pixels.device)
-    x = box(pixels, geometry, out, leaves)
+    out, fill = view.size(image_size), view.outside()
+    plain = not any(step.TURNS for step in view.steps) and fill in (None, "mirror")
+    if plain and fast.can(view, pixels):
+        return fast.render(steps, pixels, geometry, out, fill is not None), geometry
+    field = None if plain else bent(steps, out, pixels)
+    if plain:
+        x = box(pixels, geometry.to(pixels.device, non_blocking=True), out, fill is not None)
+    else:
+        x = warp(pixels, geometry, out, fill or "edge", field)
     for step, given in steps:
-        x = step.paint(x, {name: value.to(x.device) for name, value in given.items()})
-    return x.contiguous(memory_format=torch.channels_last), geometry
+        x = step.paint(x, given)
+    x = x.contiguous(memory_format=torch.channels_last)
+    return x, geometry if field is None else Bent(geometry.to(field), field)
 
 
 def parameters(
     view: View, rng: Draw, size: Tensor, side: int, at: str = ""
 ) -> list[tuple[Operation, Parameters]]:
     """What each step of a view draws for each image. Random numbers are named by the view's place in the
-    nest, the kind of step, and how many of that kind came before."""
+    nest, the kind of step, and how many of that kind came before; so labels (a quarter turn, a patch order)
+    can be had again by whoever knows them."""
     seen: Counter[str] = Counter()
     drawn = []
     for step in view.steps:
@@ -69,8 +76,8 @@ def parameters(
 
 
 def compose(steps: list[tuple[Operation, Parameters]], size: Tensor) -> Tensor:
-    """The transforms [B, 3, 3] of all steps together, from the view's coordinates to the image's. Where no
-    step chooses a part, it is the square in the middle of images of these sizes [B, 2], as encoders take it."""
+    """The transforms [B, 3, 3] of all steps together, from the view's coordinates to the image's; of images
+    of these sizes [B, 2] the square in the middle where no step chooses a part, as encoders do."""
     geometry = torch.eye(3).repeat(len(size), 1, 1)
     if not any(step.FRAMES for step, _ in steps):
         geometry = middle(size)
@@ -78,3 +85,12 @@ def compose(steps: list[tuple[Operation, Parameters]], size: Tensor) -> Tensor:
         if (inner := step.place(given)) is not None:
             geometry = geometry @ inner
     return geometry
+
+
+def bent(steps: list[tuple[Operation, Parameters]], out: int, pixels: Tensor) -> Tensor | None:
+    """By how much the steps that bend move each pixel of a view before all other geometry: [B, 2, S, S]."""
+    at, field = centres(out, pixels.device), None
+    for step, given in steps:
+        if (moved := step.bend(on_device(given, pixels), at)) is not None:
+            field = moved if field is None else field + moved
+    return field

@@ -80,7 +80,7 @@ def render(
 
 
 class Buffers:
-    """Memory for views that is used again once no tensor lies in it: fresh pages cost as much as the views."""
+    """Memory for views, used again once no tensor lies in it: fresh pages cost as much as the views."""
 
     MOST = 16  # free ones that are kept, of all shapes together
 
@@ -88,7 +88,7 @@ class Buffers:
         self._free: list[np.ndarray] = []
 
     def lend(self, shape: tuple[int, ...]) -> Tensor:
-        """A float32 tensor whose content is arbitrary; its memory comes back when the last of its views dies."""
+        """A float32 tensor of arbitrary content; its memory comes back when the last tensor in it dies."""
         at = next((k for k, buffer in enumerate(self._free) if buffer.shape == shape), None)
         buffer = np.empty(shape, np.float32) if at is None else self._free.pop(at)
         lent = buffer[...]  # an object of its own, which torch lets go of with the tensor's memory

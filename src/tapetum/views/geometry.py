@@ -1,14 +1,15 @@
-"""Operations that move pixels: each gives a transform, and a view samples its image once through all."""
+"""Operations that stretch, mirror and move along the axes: a view samples its image once, through all."""
 
 import math
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Annotated, ClassVar, Literal
 
 import torch
 from torch import Tensor
 
 from tapetum.base.errors import TapetumError
-from tapetum.views.operation import Operation, Parameters, Range, between
+from tapetum.base.settings import Share
+from tapetum.views.operation import Fill, Moving, Operation, Parameters, Range, Size, between, whole
 
 
 def axes(width: Tensor, height: Tensor, left: Tensor, top: Tensor) -> Tensor:
@@ -25,6 +26,17 @@ def middle(size: Tensor) -> Tensor:
     return axes(w, h, (1 - w) / 2, (1 - h) / 2)
 
 
+def first_fitting(
+    area: Tensor, aspect: Tensor, width: Tensor | float, height: Tensor | float
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Of several tries [B, K] of area (in pixels) and aspect, the first whose box fits an image: its width
+    and height [B] in shares of the image, and whether [B] one fits."""
+    w, h = (area * aspect).sqrt() / width, (area / aspect).sqrt() / height
+    fits = (w <= 1) & (h <= 1)
+    first = fits.float().argmax(1, keepdim=True)
+    return w.gather(1, first)[:, 0], h.gather(1, first)[:, 0], fits.any(1)
+
+
 @dataclass(frozen=True)
 class Crop(Operation):
     """Random resized crop: a share of the area in `scale`, an aspect in `ratio`, resized to a square.
@@ -38,7 +50,7 @@ class Crop(Operation):
         ratio: range of width / height, drawn log-uniformly.
     """
 
-    size: int | float = 1.0
+    size: Size = 1.0
     scale: Range = (0.08, 1.0)
     ratio: Range = (3 / 4, 4 / 3)
     SLOTS: ClassVar[int] = 22
@@ -56,13 +68,10 @@ class Crop(Operation):
         height, width = size.to(u).unbind(1)  # [B]
         area = between(u[:, 2:12], *self.scale) * (height * width)[:, None]  # [B, 10]
         aspect = between(u[:, 12:22], *map(math.log, self.ratio)).exp()
-        w, h = (area * aspect).sqrt() / width[:, None], (area / aspect).sqrt() / height[:, None]
-        fits = (w <= 1) & (h <= 1)
-        first = fits.float().argmax(1, keepdim=True)
+        w, h, ok = first_fitting(area, aspect, width[:, None], height[:, None])
         limited = (width / height).clamp(*self.ratio)  # the nearest allowed aspect
-        ok = fits.any(1)
-        w = torch.where(ok, w.gather(1, first)[:, 0], (limited * height / width).clamp(max=1))
-        h = torch.where(ok, h.gather(1, first)[:, 0], (width / limited / height).clamp(max=1))
+        w = torch.where(ok, w, (limited * height / width).clamp(max=1))
+        h = torch.where(ok, h, (width / limited / height).clamp(max=1))
         left = torch.where(ok, u[:, 0], 0.5) * (1 - w)
         top = torch.where(ok, u[:, 1], 0.5) * (1 - h)
         return {"width": w, "height": h, "left": left, "top": top}
@@ -73,24 +82,56 @@ class Crop(Operation):
 
 @dataclass(frozen=True)
 class Resize(Operation):
-    """The whole image, squashed to a square of `size` (a share of the run's image size, or pixels)."""
+    """The image, or its middle, resized to a square.
 
-    size: int | float = 1.0
+    Args:
+        size: side of the output; a share of the run's image size, or pixels when it is an int above 1.
+        fit: "squash" takes the whole image whatever its shape, "crop" its largest centred square, "pad" the
+            smallest square around it.
+        share: of that square's side which is kept, in the middle; 0.875 is "resize to 256, crop 224".
+        fill: what "pad" adds.
+    """
+
+    size: Size = 1.0
+    fit: Literal["squash", "crop", "pad"] = "squash"
+    share: Annotated[float, 0.01, 1] = 1.0
+    fill: Fill = "zero"
     FRAMES: ClassVar[bool] = True
+    TURNS: ClassVar[bool] = False
+
+    def __post_init__(self):
+        super().__post_init__()
+        # what lies far outside needs the general sampler
+        object.__setattr__(self, "TURNS", self.fit == "pad")
+
+    def draw(self, u: Tensor, size: Tensor, side: int) -> Parameters:
+        """width, height [B]: the box around the image's middle, in shares of the image."""
+        size = size.to(u)  # [B, 2]
+        square = {"squash": size, "crop": size.amin(1, keepdim=True), "pad": size.amax(1, keepdim=True)}
+        height, width = (self.share * square[self.fit] / size).unbind(1)
+        return {"width": width, "height": height}
+
+    def place(self, given: Parameters) -> Tensor:
+        width, height = given["width"], given["height"]
+        return axes(width, height, (1 - width) / 2, (1 - height) / 2)
+
+    def outside(self) -> Fill | None:
+        return self.fill if self.fit == "pad" else None
 
 
 @dataclass(frozen=True)
 class Shift(Operation):
-    """Move the image by up to `share` of its side each way, in whole pixels, which blurs nothing; what comes
-    in from outside is mirrored."""
+    """Pad and crop: move the image by up to `share` of its side each way, in whole pixels, which blurs
+    nothing."""
 
-    share: float = 0.125
+    share: Share = 0.125
+    fill: Fill = "mirror"
     SLOTS: ClassVar[int] = 2
-    LEAVES: ClassVar[bool] = True
 
     def draw(self, u: Tensor, size: Tensor, side: int) -> Parameters:
         """left, top [B]: in shares of the canvas."""
-        left, top = ((between(u, -self.share, self.share) * side).round() / side).unbind(1)
+        most = round(self.share * side)
+        left, top = (whole(u, -most, most) / side).unbind(1)
         return {"left": left, "top": top}
 
     def place(self, given: Parameters) -> Tensor:
@@ -99,15 +140,22 @@ class Shift(Operation):
 
 
 @dataclass(frozen=True)
-class Flip(Operation):
+class Flip(Moving):
     """Mirror left and right with probability `p`."""
 
     p: float = 0.5
 
-    def draw(self, u: Tensor, size: Tensor, side: int) -> Parameters:
-        """on [B]: whether the image is mirrored."""
-        return {"on": u[:, 0] < self.p}
+    def move(self, given: Parameters) -> Tensor:
+        one = torch.ones(len(given["on"]), device=given["on"].device)
+        return axes(-one, one, one, 0 * one)
 
-    def place(self, given: Parameters) -> Tensor:
-        flip = given["on"].float()
-        return axes(1 - 2 * flip, torch.ones_like(flip), flip, torch.zeros_like(flip))
+
+@dataclass(frozen=True)
+class VerticalFlip(Moving):
+    """Mirror top and bottom with probability `p`."""
+
+    p: float = 0.5
+
+    def move(self, given: Parameters) -> Tensor:
+        one = torch.ones(len(given["on"]), device=given["on"].device)
+        return axes(one, -one, 0 * one, one)

@@ -10,10 +10,11 @@ import numpy as np
 
 COPY, JITTER, GRAY, SOLARISE, BLUR = range(5)
 
-_f = np.float32
+_f, _u = np.float32, np.uint64  # unsigned indices need no look at whether they are negative
 _0, _1, _2, _3, _4, _5, _6, _HALF = (_f(v) for v in (0, 1, 2, 3, 4, 5, 6, 0.5))
 _R, _G, _B = _f(0.299), _f(0.587), _f(0.114)
 _TINY, _EDGE, _255 = _f(1e-8), _f(1e-3), _f(1 / 255)
+_BLOCK = 2048  # numbers that stay in the first cache
 _LEAST = _f(1e-7)  # taps of a blur that give less are left out
 
 _jit = numba.njit(nogil=True, cache=True, fastmath={"nnan", "ninf", "nsz", "arcp", "contract", "reassoc"})
@@ -31,8 +32,8 @@ def _reflect(i: int, side: int) -> int:
 
 @_jit
 def _taps(start, stretch, side, leaves, index, weight):
-    """Which pixels (index) give how much (weight) to each output pixel: see sample.weights. [taps, S] each; the
-    weights of missing taps are 0. Gives the number of taps."""
+    """Which pixels (index) give how much (weight) to each output pixel, see sample.weights: [taps, S] each;
+    the weights of missing taps are 0. Gives the number of taps."""
     most, out = index.shape
     start, stretch = start * _f(side), stretch * _f(side)
     width = max(abs(stretch) / _f(out), _1)
@@ -68,37 +69,30 @@ def _sample(canvas, box, leaves, across, down, row, a):
     yi, yw = down
     taps = _taps(box[0], box[1], side, leaves, xi, xw)
     rows = _taps(box[2], box[3], side, leaves, yi, yw)
-    low, high = side, 0
+    low, high = _u(side), _u(0)
     for k in range(taps):
         for o in range(out):
-            low, high = min(low, int(xi[k, o])), max(high, int(xi[k, o]) + 1)
-    part = row[low:high]
+            low, high = min(low, xi[k, o]), max(high, xi[k, o] + _u(1))
+    i, j, k = xi[0], xi[1], xi[2]
+    u, v, w = xw[0], xw[1], xw[2]
     for c in range(channels):
         for y in range(out):
-            part[:] = _0
-            for k in range(rows):
-                w = yw[k, y] * _255
-                source = canvas[c, yi[k, y], low:high]
-                for x in range(high - low):
-                    part[x] += w * _f(source[x])
-            _gather(row, taps, xi, xw, a[c, y])
-
-
-@_jit
-def _gather(row, taps, index, weight, into):
-    """Weighted sums of a row's pixels; the usual numbers of taps are written out, for speed."""
-    i, j, k = index[0], index[1], index[2]
-    u, v, w = weight[0], weight[1], weight[2]
-    if taps <= 2:
-        for x in range(len(into)):
-            into[x] = u[x] * row[i[x]] + v[x] * row[j[x]]
-    else:
-        for x in range(len(into)):
-            into[x] = u[x] * row[i[x]] + v[x] * row[j[x]] + w[x] * row[k[x]]
-    for t in range(3, taps):
-        i, u = index[t], weight[t]
-        for x in range(len(into)):
-            into[x] += u[x] * row[i[x]]
+            for x in range(high - low):
+                row[low + x] = _0
+            for t in range(rows):
+                share, source = yw[t, y], yi[t, y]
+                if share != _0:
+                    for x in range(high - low):
+                        row[low + x] += share * _f(canvas[c, source, low + x])
+            if taps <= 2:  # the usual numbers of taps are written out, for speed
+                for x in range(out):
+                    a[c, y, x] = (u[x] * row[i[x]] + v[x] * row[j[x]]) * _255
+            else:
+                for x in range(out):
+                    a[c, y, x] = (u[x] * row[i[x]] + v[x] * row[j[x]] + w[x] * row[k[x]]) * _255
+            for t in range(3, taps):
+                for x in range(out):
+                    a[c, y, x] += xw[t, x] * row[xi[t, x]] * _255
 
 
 @_jit
@@ -163,10 +157,27 @@ def _solarise(a, threshold):
 
 
 @_jit
+def _smooth(source, target, taps, step, first, last):
+    """A blur of flat numbers along an axis whose pixels lie `step` apart, in blocks, two taps at once."""
+    for start in range(first, last, _BLOCK):
+        end = min(start + _BLOCK, last)
+        into, here, w = target[start:end], source[start:end], taps[0]
+        for x in range(end - start):
+            into[x] = w * here[x]
+        for k in range(1, len(taps), 2):
+            near, far = k * step, (k + 1) * step
+            before, after = source[start - near : end - near], source[start + near : end + near]
+            left, right = source[start - far : end - far], source[start + far : end + far]
+            v, w = taps[k], taps[k + 1]
+            for x in range(end - start):
+                into[x] += v * (before[x] + after[x]) + w * (left[x] + right[x])
+
+
+@_jit
 def _blur(a, sigma, reach, other, padded):
-    """Gaussian blur of a [C, S, S], mirrored at its edges; other [S, S] and padded [3 S + 2] are scratch."""
+    """Gaussian blur of a [C, S, S], mirrored at its edges; other and padded [> 9 S * S] are scratch."""
     channels, side, _ = a.shape
-    taps = np.zeros(reach + 2, np.float32)
+    taps = np.zeros(reach + 3, np.float32)
     total = _0
     for k in range(reach + 1):
         taps[k] = np.exp(-_HALF * (_f(k) / sigma) * (_f(k) / sigma))
@@ -174,34 +185,25 @@ def _blur(a, sigma, reach, other, padded):
     while reach > 0 and taps[reach] < _LEAST * total:
         taps[reach] = _0
         reach -= 1
-    for k in range(reach + 1):
-        taps[k] /= total
-    pad = reach + 1
+    reach += reach % 2
+    taps = taps[: reach + 1] / total
+    pitch = side + 2 * reach
     for c in range(channels):
-        for y in range(side):
-            row = other[y]
+        for y in range(-reach, side + reach):
+            at, source = (y + reach) * pitch + reach, a[c, _reflect(y, side)]
+            middle = padded[at : at + side]
             for x in range(side):
-                row[x] = taps[0] * a[c, y, x]
-            for k in range(1, reach + 1, 2):  # two at once: half of the loads and stores of the row
-                above, below = a[c, _reflect(y - k, side)], a[c, _reflect(y + k, side)]
-                over, under = a[c, _reflect(y - k - 1, side)], a[c, _reflect(y + k + 1, side)]
-                v, w = taps[k], taps[k + 1]
-                for x in range(side):
-                    row[x] += v * (above[x] + below[x]) + w * (over[x] + under[x])
+                middle[x] = source[x]
+            for x in range(1, reach + 1):
+                padded[at - x] = source[_reflect(-x, side)]
+                padded[at + side - 1 + x] = source[_reflect(side - 1 + x, side)]
+        _smooth(padded, other, taps, pitch, reach * pitch, (side + reach) * pitch)
+        _smooth(other, padded, taps, 1, reach * pitch + reach, (side + reach) * pitch - reach)
         for y in range(side):
-            padded[pad : pad + side] = other[y]
-            for k in range(1, pad + 1):
-                padded[pad - k] = other[y, _reflect(-k, side)]
-                padded[pad + side - 1 + k] = other[y, _reflect(side - 1 + k, side)]
-            row = a[c, y]
+            at, into = (y + reach) * pitch + reach, a[c, y]
+            middle = padded[at : at + side]
             for x in range(side):
-                row[x] = taps[0] * other[y, x]
-            for k in range(1, reach + 1, 2):
-                left, right = padded[pad - k : pad - k + side], padded[pad + k : pad + k + side]
-                far, away = padded[pad - k - 1 : pad - k - 1 + side], padded[pad + k + 1 : pad + k + 1 + side]
-                v, w = taps[k], taps[k + 1]
-                for x in range(side):
-                    row[x] += v * (left[x] + right[x]) + w * (far[x] + away[x])
+                into[x] = middle[x]
 
 
 @_jit
@@ -219,8 +221,7 @@ def render(pixels, boxes, leaves, kinds, given, out, first, last):
     _, channels, side, _ = pixels.shape
     size = out.shape[1]
     a = np.empty((channels, size, size), np.float32)
-    other = np.empty((size, size), np.float32)
-    padded = np.empty(3 * size + 2, np.float32)
+    other, padded = np.empty(9 * size * size + 9, np.float32), np.empty(9 * size * size + 9, np.float32)
     row = np.empty(side, np.float32)
     widest = max(np.abs(boxes[first:last, 1]).max(), np.abs(boxes[first:last, 3]).max())
     most = 2 * int(max(widest * side / size, 1)) + 4  # taps of an output pixel

@@ -20,7 +20,7 @@ class BYOL(Method):
         self, encoder, *, hidden: Count = 4096, dim: Count = 256, momentum: ShareRamp = Ramp(0.996, 1.0)
     ):
         super().__init__(encoder)
-        self.views = {"views": [views.byol(blur=1.0, solarise=0.0), views.byol(blur=0.1, solarise=0.2)]}
+        self.views = {"views": views.byol_pair()}
         self.projector = mlp(encoder.dim, hidden, dim)
         self.predictor = mlp(dim, hidden, dim)
         self.teacher = EMA(encoder, self.projector)

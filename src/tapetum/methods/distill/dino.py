@@ -42,11 +42,7 @@ class DINO(Method):
         batch_norm: bool = False,
     ):
         super().__init__(encoder)
-        large, small = (1.0, (0.4, 1.0)), (0.43, (0.05, 0.4))
-        self.views = {
-            "large": [views.byol(1.0, 0.0, *large), views.byol(0.1, 0.2, *large)],
-            "small": small_crops * [views.byol(0.5, 0.0, *small)],
-        }
+        self.views = views.dino(small_crops)
         norm = nn.BatchNorm1d if batch_norm else None
         bottleneck = mlp(encoder.dim, hidden, hidden, dim, norm=norm, act=nn.GELU)
         self.projector = nn.Sequential(bottleneck, Prototypes(dim, prototypes))

@@ -5,7 +5,7 @@ from torch.nn import functional as F
 
 from tapetum import views
 from tapetum.base.distributed import mean
-from tapetum.base.settings import Amount, Count, Share
+from tapetum.base.settings import Count, Share
 from tapetum.methods.method import Method
 from tapetum.parts.losses import precise
 from tapetum.parts.mixing import beta, cutmix, mixup, partner
@@ -16,8 +16,8 @@ class Supervised(Method):
     classes: number of classes, from the data.
     image_size: side of the images in pixels, from the run; up to 64 they are shifted rather than cropped.
     smoothing: share of the target that is spread over all classes.
-    mixup: alpha of mixup's Beta distribution; 0 turns it off.
-    cutmix: alpha of CutMix's Beta distribution; 0 turns it off. With both, each batch takes one of them.
+    mixup: alpha of mixup's Beta distribution, up to 1; 0 turns it off.
+    cutmix: the same of CutMix's. With both, each batch takes one of them.
     """
 
     def __init__(
@@ -27,8 +27,8 @@ class Supervised(Method):
         classes: Count,
         image_size: int,
         smoothing: Share = 0.1,
-        mixup: Amount = 0.0,
-        cutmix: Amount = 0.0,
+        mixup: Share = 0.0,
+        cutmix: Share = 0.0,
     ):
         super().__init__(encoder)
         self.views = {"x": views.shifted() if image_size <= 64 else views.light()}
