@@ -28,6 +28,7 @@ from benchmarks.contenders import MEAN, PACKAGES, STD, Contender, Policy, conten
 from tapetum import views
 from tapetum.data import open_data
 from tapetum.data.canvas import Canvas
+from tapetum.encoders.prepare import normalised
 from tapetum.train import defaults
 
 SMALL = Policy(32, (0.2, 1.0), (0.4, 0.4, 0.4, 0.1), 0.0, normalise=False)
@@ -76,7 +77,7 @@ def ours(policy: Policy, canvas: Canvas, batch: int, device: str) -> Pass:
             rng = views.Draw(0, epoch, 0, index)
             both, _ = views.draw([view, view], pixels.to(device), size, rng, policy.size)
             for x in both:
-                x = (x - mean) / std if policy.normalise else x
+                x = normalised(x, mean, std) if policy.normalise else x
                 made += check(x, policy)
         finished(device)
         return made
@@ -161,7 +162,7 @@ def from_files(policy: Policy, files: list[Path]) -> Field:
     """Everybody's pass over JPEG files, and who is missing."""
     source = open_data(files[0].parent)
     side = defaults.canvas_side(defaults.typical_side(source), policy.size)
-    passes = {speed.OURS: ours(policy, Canvas(source, side, memory_limit=0, workers=1), 32, "cpu")}
+    passes = {speed.OURS: ours(policy, Canvas(source, side, memory_limit=0, workers=1), 48, "cpu")}
     found, missing = contenders(policy)
     for who, one in found.items():
         passes[who] = theirs(policy, one, files, "cpu", one.read)

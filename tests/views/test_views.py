@@ -2,6 +2,9 @@
 
 import colorsys
 import math
+import os
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -114,6 +117,24 @@ def test_kernels_equal_batched_operations(view, size, monkeypatch):
     gap = (compiled - batched).abs()
     assert (gap < 2e-4).float().mean() > 0.9995  # hue and solarising jump where two channels nearly tie
     assert compiled.is_contiguous(memory_format=torch.channels_last)
+
+
+FRESH = """
+import torch
+from tapetum import views
+pixels = (torch.arange(8 * 3 * 33 * 33) * 7919 % 256).to(torch.uint8).view(8, 3, 33, 33)
+rng, size = views.Draw(0, 0, 0, torch.arange(8)), torch.full((8, 2), 33)
+x, _ = views.draw(views.byol(1.0, 0.5), pixels, size, rng, 33)
+print(x.view(torch.int32).long().mul(torch.arange(x.numel()).view(x.shape) % 9973 + 1).sum().item())
+"""
+
+
+@pytest.mark.skipif(fast.kernels() is None, reason="numba is not installed")
+def test_code_just_compiled_gives_the_bits_of_code_from_the_cache(tmp_path):
+    environment = {**os.environ, "NUMBA_CACHE_DIR": str(tmp_path), "OMP_NUM_THREADS": "1"}
+    run = [sys.executable, "-c", FRESH]
+    said = [subprocess.check_output(run, env=environment, text=True) for _ in range(2)]
+    assert any(tmp_path.rglob("*.nbi")) and said[0] == said[1]
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU here")

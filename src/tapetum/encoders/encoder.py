@@ -141,7 +141,7 @@ class Encoder(nn.Module):
 
         Raises TapetumError for what this backbone cannot do.
         """
-        x = (x - self.mean) / self.std
+        x = preparation.normalised(x, self.mean, self.std)
         if self.patch is not None:
             blank = self.blank if hide is not None else None
             if hide is not None and blank is None:

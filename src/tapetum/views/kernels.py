@@ -17,7 +17,8 @@ _TINY, _EDGE, _255 = _f(1e-8), _f(1e-3), _f(1 / 255)
 _BLOCK = 2048  # numbers that stay in the first cache
 _LEAST = _f(1e-7)  # taps of a blur that give less are left out
 
-_jit = numba.njit(nogil=True, cache=True, fastmath={"nnan", "ninf", "nsz", "arcp", "contract", "reassoc"})
+# No other liberties: code that numba has just compiled and the same code from its cache would take them differently.
+_jit = numba.njit(nogil=True, cache=True, fastmath={"nnan", "ninf", "nsz"})
 
 
 @_jit
@@ -101,13 +102,19 @@ def _clip(v):
 
 
 @_jit
-def _jitter(a, brightness, contrast, saturation, hue):
-    n = a.shape[1] * a.shape[2]
+def _jitter(a, brightness, contrast, saturation, hue, sums):
+    side = a.shape[1]
+    n = side * side
     r, g, b = a[0].reshape(n), a[1].reshape(n), a[2].reshape(n)
-    total = _0
     for i in range(n):
         r[i], g[i], b[i] = _clip(r[i] * brightness), _clip(g[i] * brightness), _clip(b[i] * brightness)
-        total += _R * r[i] + _G * g[i] + _B * b[i]
+    sums[:] = _0
+    for y in range(side):
+        for x in range(side):
+            sums[x] += _R * a[0, y, x] + _G * a[1, y, x] + _B * a[2, y, x]
+    total = _0
+    for x in range(side):
+        total += sums[x]
     mean = total / _f(n) * (_1 - contrast)
     rest = _1 - saturation
     for i in range(n):
@@ -222,7 +229,7 @@ def render(pixels, boxes, leaves, kinds, given, out, first, last):
     size = out.shape[1]
     a = np.empty((channels, size, size), np.float32)
     other, padded = np.empty(9 * size * size + 9, np.float32), np.empty(9 * size * size + 9, np.float32)
-    row = np.empty(side, np.float32)
+    row, sums = np.empty(side, np.float32), np.empty(size, np.float32)
     widest = max(np.abs(boxes[first:last, 1]).max(), np.abs(boxes[first:last, 3]).max())
     most = 2 * int(max(widest * side / size, 1)) + 4  # taps of an output pixel
     across = (np.empty((most, size), np.uint64), np.empty((most, size), np.float32))
@@ -234,7 +241,7 @@ def render(pixels, boxes, leaves, kinds, given, out, first, last):
             if p[0] == _0:
                 continue
             if kinds[k] == JITTER:
-                _jitter(a, p[1], p[2], p[3], p[4])
+                _jitter(a, p[1], p[2], p[3], p[4], sums)
             elif kinds[k] == GRAY:
                 _gray(a)
             elif kinds[k] == SOLARISE:
