@@ -14,10 +14,11 @@ _f, _u = np.float32, np.uint64  # unsigned indices need no look at whether they 
 _0, _1, _2, _3, _4, _5, _6, _HALF = (_f(v) for v in (0, 1, 2, 3, 4, 5, 6, 0.5))
 _R, _G, _B = _f(0.299), _f(0.587), _f(0.114)
 _TINY, _EDGE, _255 = _f(1e-8), _f(1e-3), _f(1 / 255)
+_LINES = 4  # that are sampled at once, since they share where to look
 _BLOCK = 2048  # numbers that stay in the first cache
 _LEAST = _f(1e-7)  # taps of a blur that give less are left out
 
-# No other liberties: code that numba has just compiled and the same code from its cache would take them differently.
+# No other liberties: what numba has just compiled and the same from its cache would take them differently.
 _jit = numba.njit(nogil=True, cache=True, fastmath={"nnan", "ninf", "nsz"})
 
 
@@ -62,38 +63,62 @@ def _taps(start, stretch, side, leaves, index, weight):
 
 
 @_jit
-def _sample(canvas, box, leaves, across, down, row, a):
-    """A box of a canvas [C, R, R] uint8 -> a [C, S, S] in [0, 1]."""
+def _sample(canvas, box, leaves, across, down, rows, lines):
+    """A box of a canvas [C, R, R] uint8 -> lines [C * S, S] in [0, 1]; a few more are overwritten."""
     channels, side, _ = canvas.shape
-    out = a.shape[1]
+    out = lines.shape[1]
     xi, xw = across
     yi, yw = down
-    taps = _taps(box[0], box[1], side, leaves, xi, xw)
-    rows = _taps(box[2], box[3], side, leaves, yi, yw)
+    wide = _taps(box[0], box[1], side, leaves, xi, xw)
+    tall = _taps(box[2], box[3], side, leaves, yi, yw)
     low, high = _u(side), _u(0)
-    for k in range(taps):
+    for k in range(wide):
         for o in range(out):
             low, high = min(low, xi[k, o]), max(high, xi[k, o] + _u(1))
-    i, j, k = xi[0], xi[1], xi[2]
-    u, v, w = xw[0], xw[1], xw[2]
-    for c in range(channels):
-        for y in range(out):
+    for first in range(0, channels * out, _LINES):
+        for q in range(_LINES):
+            line = min(first + q, channels * out - 1)
+            c, y, row = line // out, line % out, rows[q]
             for x in range(high - low):
                 row[low + x] = _0
-            for t in range(rows):
-                share, source = yw[t, y], yi[t, y]
+            for t in range(tall):
+                share, source = yw[t, y] * _255, yi[t, y]
                 if share != _0:
                     for x in range(high - low):
                         row[low + x] += share * _f(canvas[c, source, low + x])
-            if taps <= 2:  # the usual numbers of taps are written out, for speed
-                for x in range(out):
-                    a[c, y, x] = (u[x] * row[i[x]] + v[x] * row[j[x]]) * _255
-            else:
-                for x in range(out):
-                    a[c, y, x] = (u[x] * row[i[x]] + v[x] * row[j[x]] + w[x] * row[k[x]]) * _255
-            for t in range(3, taps):
-                for x in range(out):
-                    a[c, y, x] += xw[t, x] * row[xi[t, x]] * _255
+        _gather(rows, wide, xi, xw, lines, first)
+
+
+@_jit
+def _gather(rows, taps, index, weight, lines, first):
+    """Weighted sums of the pixels of four rows into four lines; the usual numbers of taps are written out."""
+    a, b, c, d = rows[0], rows[1], rows[2], rows[3]
+    e, f, g, h = lines[first], lines[first + 1], lines[first + 2], lines[first + 3]
+    i, j, k = index[0], index[1], index[2]
+    u, v, w = weight[0], weight[1], weight[2]
+    size = len(e)
+    if taps <= 2:
+        for x in range(size):
+            p, q, m, n = i[x], j[x], u[x], v[x]
+            e[x] = m * a[p] + n * a[q]
+            f[x] = m * b[p] + n * b[q]
+            g[x] = m * c[p] + n * c[q]
+            h[x] = m * d[p] + n * d[q]
+    else:
+        for x in range(size):
+            p, q, r, m, n, o = i[x], j[x], k[x], u[x], v[x], w[x]
+            e[x] = m * a[p] + n * a[q] + o * a[r]
+            f[x] = m * b[p] + n * b[q] + o * b[r]
+            g[x] = m * c[p] + n * c[q] + o * c[r]
+            h[x] = m * d[p] + n * d[q] + o * d[r]
+    for t in range(3, taps):
+        i, u = index[t], weight[t]
+        for x in range(size):
+            p, m = i[x], u[x]
+            e[x] += m * a[p]
+            f[x] += m * b[p]
+            g[x] += m * c[p]
+            h[x] += m * d[p]
 
 
 @_jit
@@ -227,15 +252,16 @@ def render(pixels, boxes, leaves, kinds, given, out, first, last):
     """
     _, channels, side, _ = pixels.shape
     size = out.shape[1]
-    a = np.empty((channels, size, size), np.float32)
+    lines = np.empty((channels * size + _LINES, size), np.float32)
+    a = lines[: channels * size].reshape(channels, size, size)
     other, padded = np.empty(9 * size * size + 9, np.float32), np.empty(9 * size * size + 9, np.float32)
-    row, sums = np.empty(side, np.float32), np.empty(size, np.float32)
+    rows, sums = np.empty((_LINES, side), np.float32), np.empty(size, np.float32)
     widest = max(np.abs(boxes[first:last, 1]).max(), np.abs(boxes[first:last, 3]).max())
     most = 2 * int(max(widest * side / size, 1)) + 4  # taps of an output pixel
     across = (np.empty((most, size), np.uint64), np.empty((most, size), np.float32))
     down = (np.empty((most, size), np.uint64), np.empty((most, size), np.float32))
     for i in range(first, last):
-        _sample(pixels[i], boxes[i], leaves, across, down, row, a)
+        _sample(pixels[i], boxes[i], leaves, across, down, rows, lines)
         for k in range(len(kinds)):
             p = given[k, i]
             if p[0] == _0:
