@@ -149,7 +149,12 @@ class Example:
         """Images a second, once the workers are in step. They come and go with the measurement, so that none
         reads ahead in somebody else's turn."""
         loader = torch.utils.data.DataLoader(
-            self.data, batch_size=self.batch, shuffle=True, drop_last=True, num_workers=workers
+            self.data,
+            batch_size=self.batch,
+            shuffle=True,
+            drop_last=True,
+            num_workers=workers,
+            multiprocessing_context="fork" if workers else None,  # Linux's default, but not in this process
         )
         warm = workers + 1  # each worker brings its first batch
         steps = math.ceil(steps / max(1, workers)) * max(1, workers)  # and all of them equally many
@@ -190,15 +195,11 @@ def lightly(
         return example.rate(workers, steps)
 
     half = max(1, threads // 2)
-    choices = dict.fromkeys(
-        [(0, threads), (half, threads), (threads, threads), (half, half), (threads, half)]
-    )
-    tried = {choice: rate(*choice, max(1, steps // 2)) for choice in choices}
+    choices = [(0, threads), (half, threads), (threads, threads), (half, half), (threads, half)]
+    tried = {choice: rate(*choice, max(1, steps // 2)) for choice in dict.fromkeys(choices)}
     best = max(tried, key=lambda choice: tried[choice])
     listed = ", ".join(f"{w} and {t}: {value:,.0f}" for (w, t), value in tried.items())
-    settings = (
-        f"tuned: {best[0]} workers, {best[1]} threads (images a second of workers and threads: {listed})"
-    )
+    settings = f"{best[0]} workers and {best[1]} threads, the best of {listed} images a second"
     return {"data": lambda: rate(*best, steps)}, settings
 
 

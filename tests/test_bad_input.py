@@ -289,6 +289,26 @@ BAD: list[tuple[str, Damage, str, str]] = [
         f"{NEW} --config x.yaml",
         "x.yaml",
     ),
+    # a sheet of views
+    (
+        "a sheet of no images",
+        nothing,
+        "preview photos --images 0",
+        "images is '0'; it must be a whole number",
+    ),
+    ("a sheet of too many images", nothing, "preview photos --images 101", "from 1 to 100"),
+    ("a sheet of an epoch before the first", nothing, "preview photos --epoch -1", "epoch is '-1'"),
+    ("a sheet of another format", nothing, "preview photos --out x.jpg", "unknown format '.jpg'"),
+    ("a sheet without a format", nothing, "preview photos --out x", "unknown format 'x'"),
+    ("a sheet that is there", text("x.png"), "preview photos --out x.png", "x.png exists already"),
+    ("a sheet in a file", nothing, "preview photos --out features.npz/x.png", "features.npz"),
+    ("a sheet for no method", nothing, "preview photos --method simcrl", "did you mean 'simclr'?"),
+    ("a sheet of no data", nothing, "preview fotos", "did you mean 'photos'?"),
+    ("a sheet of unlabelled images", nothing, "preview flat --method supervised", "learns from labels"),
+    ("a sheet of views unknown", nothing, "preview photos --views.crop.scal 0.2,1", "'crop.scale'?"),
+    ("a sheet of unlikely views", nothing, "preview photos --views.flip 2", "a probability lies in [0, 1]."),
+    ("a sheet with a rate", nothing, "preview photos --optimizer.lr 1", "unknown flag '--optimizer.lr'"),
+    ("a sheet of damage alone", each("flat/*", halved), "preview flat", "cannot be read"),
     # somebody's own method
     ("a method with an error", text("x.py", "def f(:\n"), f"{NEW} --method x.py", "SyntaxError"),
     (

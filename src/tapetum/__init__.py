@@ -22,6 +22,7 @@ __all__ = [
     "new",
     "pack",
     "pretrain",
+    "preview",
 ]
 SHARED = ("demo", "evaluate", "methods")  # names of verbs that are also names of folders or files here
 
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
         new,
         pack,
         pretrain,
+        preview,
     )
 
 

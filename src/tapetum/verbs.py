@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from tapetum.base.console import say
 from tapetum.base.settings import Count, Whole
 from tapetum.base.verb import VERBS, verb  # noqa: F401 - the command line looks for them here
+from tapetum.images import pack, preview  # noqa: F401 - verbs that look at images alone
 
 if TYPE_CHECKING:
     from tapetum.encoders import Encoder
@@ -198,38 +199,6 @@ def export(encoder: Any, *, out: str, format: Literal["timm", "onnx", "safetenso
     from tapetum.encoders.export import export as run
 
     return run(load_encoder(encoder), Path(out), format)
-
-
-@verb
-def pack(
-    data: Any,
-    *,
-    out: str,
-    size: Count | None = None,
-    format: Literal["auto", "raw", "jpeg"] = "auto",
-    channels: Count | None = None,
-    levels: tuple[float, float] | None = None,
-    labels: Any = "auto",
-    split: str | None = None,
-    workers: Whole | None = None,
-) -> Settings:
-    """Write images, with all that is known of them, into one checksummed file that is fast to read.
-
-    Args:
-        data: images in any form that pretrain takes.
-        out: the .pack file, or a folder for it; one half written is gone on with.
-        size: side in pixels. [256, or what the images have]
-        format: raw (decoded squares, fastest), jpeg (smallest), or auto, which says what it takes and why.
-        channels: as for pretrain. [3, or the array's]
-        levels: as for pretrain. [all there can be]
-        labels: auto, folders, none, or a file joined by relative path.
-        split: which part of the data to use. [all]
-        workers: threads that read images. [one a core]
-    """
-    own = dict(locals())
-    from tapetum.data.pack import pack as run
-
-    return run(**own)
 
 
 @verb

@@ -76,24 +76,7 @@ def prepare(given: dict[str, Any], groups: dict[str, dict], quiet: bool = False)
     if value["precision"] == "fp16" and device.type == "cpu":
         raise TapetumError("precision fp16 needs a GPU; on a CPU use bf16 or fp32.")
 
-    torch.manual_seed(value["seed"])
-    looks = {"fit": value["fit"], "levels": value["levels"]}
-    if value["channels"] not in (None, 3) or (
-        value["channels"] and value["weights"] not in ("none", "public")
-    ):
-        looks["in_chans"] = value["channels"]
-    encoder = encoders.build(
-        value["encoder"],
-        value["image_size"],
-        weights=value["weights"],
-        **looks,
-        **groups.get("encoder", {}),
-    )
-    source = source.formed(encoder.spec.form)
-    method = build_method(kind, encoder, source, value["image_size"], groups.get("method", {}))
-    method.views = nest.configured(method.views, groups.get("views", {}))
-    if encoder.patch:  # 0.43 of 32 pixels is no whole number of patches
-        method.views = nest.whole_patches(method.views, value["image_size"], encoder.patch)
+    method, source = network(value, groups, source)
     method.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     if world > 1:
         sync_norm.synchronise(method)
@@ -110,10 +93,8 @@ def prepare(given: dict[str, Any], groups: dict[str, dict], quiet: bool = False)
             f"batch normalisation, and any loss over the batch, sees {micro} images at a time, not {share}: "
             "the result differs from that of the whole batch."
         )
-    side = defaults.canvas_side(
-        defaults.typical_side(source), nest.largest(method.views, value["image_size"])
-    )
-    canvas = Canvas(source, side, workers=value["workers"], fit=encoder.spec.fit).to(device)
+    side = canvas_side(source, method, value["image_size"])
+    canvas = Canvas(source, side, workers=value["workers"], fit=method.encoder.spec.fit).to(device)
     feed = Feed(
         canvas,
         source.labels,
@@ -141,6 +122,36 @@ def prepare(given: dict[str, Any], groups: dict[str, dict], quiet: bool = False)
     )
     job.config = resolved(job, value, kind)
     return job
+
+
+def network(value: dict[str, Any], groups: dict[str, dict], source: Source) -> tuple[Method, Source]:
+    """The method of a run on its encoder, with the run's views, and the images in the encoder's form."""
+    torch.manual_seed(value["seed"])
+    looks = {"fit": value["fit"], "levels": value["levels"]}
+    if value["channels"] not in (None, 3) or (
+        value["channels"] and value["weights"] not in ("none", "public")
+    ):
+        looks["in_chans"] = value["channels"]
+    encoder = encoders.build(
+        value["encoder"],
+        value["image_size"],
+        weights=value["weights"],
+        **looks,
+        **groups.get("encoder", {}),
+    )
+    source = source.formed(encoder.spec.form)
+    method = build_method(
+        find(value["method"]), encoder, source, value["image_size"], groups.get("method", {})
+    )
+    method.views = nest.configured(method.views, groups.get("views", {}))
+    if encoder.patch:  # 0.43 of 32 pixels is no whole number of patches
+        method.views = nest.whole_patches(method.views, value["image_size"], encoder.patch)
+    return method, source
+
+
+def canvas_side(source: Source, method: Method, image_size: int) -> int:
+    """The side of the squares that the images are kept as, for the views of a method."""
+    return defaults.canvas_side(defaults.typical_side(source), nest.largest(method.views, image_size))
 
 
 def facts_of(source: Source, size: int) -> dict[str, int | None]:
