@@ -138,10 +138,10 @@ def drawn(shown: Sample, title: str, line: str) -> Image.Image:
     draw.text((MARGIN, MARGIN + 26), line, MUTED, text)
     top = MARGIN + HEAD
     draw.text((MARGIN, top), "image", INK, text)
-    for name, x, _ in columns:
-        draw.text((x, top), name, INK, text)
+    for name, at, _ in columns:
+        draw.text((at, top), name, INK, text)
     top += TITLE
-    frames = [outlines(at) for _, at in shown.views.values()]
+    frames = [outlines(geometry) for _, geometry in shown.views.values()]
     for row, (image, height) in enumerate(zip(images, heights)):
         sheet.paste(framed(image, [frame[row] for frame in frames]), (MARGIN, top))
         name = shortened(shown.names[row], small, ORIGINAL)
