@@ -95,3 +95,8 @@ def test_normal_numbers_are_normal_and_independent():
         assert stats.kstest(sample.double().numpy(), "norm").pvalue > 1e-3
     correlations = np.corrcoef(x.T.numpy()) - np.eye(20)
     assert np.abs(correlations).max() < 5 / 5000**0.5 and torch.isfinite(x).all()
+
+
+def test_all_devices_scramble_alike():
+    x = torch.cat([INDEX, -INDEX, INDEX * 2**50, torch.tensor([2**63 - 1, -(2**63)])])
+    assert torch.equal(random._scramble(x), random._scramble_anywhere(x))

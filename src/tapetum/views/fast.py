@@ -72,10 +72,13 @@ def render(
     )
     threads = min(torch.get_num_threads(), count)
     borders = [count * part // threads for part in range(threads + 1)]
-    if threads == 1:
-        compiled.render(*arguments, 0, count)
-    else:
-        list(_pool(threads).map(lambda a, b: compiled.render(*arguments, a, b), borders[:-1], borders[1:]))
+    others = [
+        _pool(threads).submit(compiled.render, *arguments, start, stop)
+        for start, stop in zip(borders[1:], borders[2:])
+    ]
+    compiled.render(*arguments, 0, borders[1])
+    for other in others:
+        other.result()
     return x.permute(0, 3, 1, 2)
 
 
