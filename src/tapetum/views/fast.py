@@ -4,6 +4,7 @@ They give what the batched operations give, within rounding, several times as fa
 """
 
 import functools
+import itertools
 import weakref
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -62,7 +63,7 @@ def render(
         for column, values in enumerate([given["on"], *_COLUMNS[type(step)](step, given, out)]):
             table[k, :, column] = values
     x = BUFFERS.lend((count, out, out, channels))
-    arguments = (
+    arguments: tuple[Any, ...] = (
         pixels.contiguous().numpy(),
         geometry[:, [0, 0, 1, 1], [2, 0, 2, 1]].contiguous().numpy(),
         leaves,
@@ -72,11 +73,9 @@ def render(
     )
     threads = min(torch.get_num_threads(), count)
     borders = [count * part // threads for part in range(threads + 1)]
-    others = [
-        _pool(threads).submit(compiled.render, *arguments, start, stop)
-        for start, stop in zip(borders[1:], borders[2:])
-    ]
-    compiled.render(*arguments, 0, borders[1])
+    part = functools.partial(compiled.render, *arguments)
+    others = [_pool(threads).submit(part, *ends) for ends in itertools.pairwise(borders[1:])]
+    part(0, borders[1])
     for other in others:
         other.result()
     return x.permute(0, 3, 1, 2)
