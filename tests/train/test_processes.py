@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import small_runs
 import torch
 from PIL import Image
 from safetensors.torch import load_file, save_file
 from torch import nn
 
+import small_runs
 import tapetum
 from tapetum.base import distributed
 from tapetum.base.errors import TapetumError
