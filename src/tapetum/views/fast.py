@@ -5,12 +5,10 @@ They give what the batched operations give, within rounding, several times as fa
 
 import functools
 import itertools
-import weakref
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -62,7 +60,7 @@ def render(
     for k, (step, given) in enumerate(coloured):
         for column, values in enumerate([given["on"], *_COLUMNS[type(step)](step, given, out)]):
             table[k, :, column] = values
-    x = BUFFERS.lend((count, out, out, channels))
+    x = torch.empty(count, out, out, channels)
     arguments: tuple[Any, ...] = (
         pixels.contiguous().numpy(),
         geometry[:, [0, 0, 1, 1], [2, 0, 2, 1]].contiguous().numpy(),
@@ -79,29 +77,6 @@ def render(
     for other in others:
         other.result()
     return x.permute(0, 3, 1, 2)
-
-
-class Buffers:
-    """Memory for views, used again once no tensor lies in it: fresh pages cost as much as the views."""
-
-    MOST = 16  # free ones that are kept, of all shapes together
-
-    def __init__(self) -> None:
-        self._free: list[np.ndarray] = []
-
-    def lend(self, shape: tuple[int, ...]) -> Tensor:
-        """A float32 tensor of arbitrary content; its memory comes back when the last tensor in it dies."""
-        at = next((k for k, buffer in enumerate(self._free) if buffer.shape == shape), None)
-        buffer = np.empty(shape, np.float32) if at is None else self._free.pop(at)
-        lent = buffer[...]  # an object of its own, which torch lets go of with the tensor's memory
-        weakref.finalize(lent, self._take_back, buffer).atexit = False
-        return torch.from_numpy(lent)
-
-    def _take_back(self, buffer: np.ndarray) -> None:
-        self._free = [buffer, *self._free[: self.MOST - 1]]
-
-
-BUFFERS = Buffers()
 
 
 @functools.cache
