@@ -89,3 +89,11 @@ def ratios(a: list[float], b: list[float]) -> tuple[float, float, float]:
     """a over b in each round: median, least and most."""
     each = [x / y for x, y in zip(a, b)]
     return median(each), min(each), max(each)
+
+
+def chosen(only: str, parts: Iterable[str]) -> list[str]:
+    """The parts of a benchmark that were asked for, separated by commas; a wrong one ends the program."""
+    wanted = only.split(",")
+    if wrong := [part for part in wanted if part not in parts]:
+        sys.exit(f"error: there is no part {wrong[0]!r}; there are {', '.join(parts)}.")
+    return wanted

@@ -10,7 +10,6 @@ Each contender trains in a process of its own and waits while the others have th
 
 import argparse
 import contextlib
-import sys
 import tempfile
 from pathlib import Path
 
@@ -105,10 +104,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--dry", action="store_true", help="keep no rows")
     asked = parser.parse_args(arguments)
-    wanted = asked.only.split(",")
-    if wrong := [part for part in wanted if part not in parts]:
-        sys.exit(f"error: there is no part {wrong[0]!r}; there are {', '.join(parts)}.")
-    for part in wanted:
+    for part in rows.chosen(asked.only, parts):
         if part == "gpu-step" and not torch.cuda.is_available():
             print("\ngpu-step: there is no GPU here, so nothing was measured on one.")
         elif part == "lightly" and rows.version("lightly") is None:

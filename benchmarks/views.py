@@ -13,7 +13,6 @@ import argparse
 import contextlib
 import math
 import os
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -201,10 +200,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--dry", action="store_true", help="keep no rows")
     asked = parser.parse_args(arguments)
-    parts = asked.only.split(",")
-    if wrong := [part for part in parts if part not in POLICIES]:
-        sys.exit(f"error: there is no part {wrong[0]!r}; there are {', '.join(POLICIES)}.")
-    for part in parts:
+    for part in rows.chosen(asked.only, POLICIES):
         if part == "gpu" and not torch.cuda.is_available():
             print("\ngpu: there is no GPU here, so nothing was measured on one.")
         else:

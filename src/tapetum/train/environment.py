@@ -5,6 +5,7 @@ import platform
 import sys
 import time
 from importlib import metadata
+from importlib.util import find_spec
 from typing import Any
 
 import torch
@@ -15,13 +16,13 @@ from tapetum.base import distributed
 def environment() -> dict[str, Any]:
     """What this process is and runs on."""
     names = ("tapetum", "torch", "timm", "numpy", "pillow", "safetensors")
-    extras = {"numba", "simplejpeg"} & {each.name for each in metadata.distributions()}
+    extras = [name for name in ("numba", "simplejpeg") if find_spec(name)]
     gpus = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
     return {
         "command": sys.argv,
         "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
         "python": platform.python_version(),
-        "packages": {name: metadata.version(name) for name in (*names, *sorted(extras))},
+        "packages": {name: metadata.version(name) for name in (*names, *extras)},
         "machine": platform.platform(),
         "cores": os.cpu_count(),
         "threads": torch.get_num_threads(),

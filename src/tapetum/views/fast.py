@@ -20,7 +20,7 @@ from tapetum.views.operation import Operation, Parameters, View
 _COLUMNS: dict[type[Operation], Callable[[Any, Parameters, int], list[Tensor | float]]] = {
     Jitter: lambda step, given, side: [given[n] for n in ("brightness", "contrast", "saturation", "hue")],
     Gray: lambda step, given, side: [],
-    Solarise: lambda step, given, side: [step.threshold],
+    Solarise: lambda step, given, side: [given["threshold"]],
     Blur: lambda step, given, side: [given["sigma"] * (side / 224), float(step.reach(side))],
 }
 

@@ -15,6 +15,7 @@ from tapetum.views.operation import (
     Amounts,
     Chance,
     Fill,
+    Keyed,
     Painting,
     Parameters,
     Positives,
@@ -82,7 +83,7 @@ class Elastic(Bending):
 
 
 @dataclass(frozen=True)
-class FieldWarp(Bending):
+class FieldWarp(Keyed, Bending):
     """Turn, scale, shear and move about the middle by amounts that vary over the view as independent Gaussian
     random fields, with probability `p`. arXiv:2311.03629
 
@@ -101,11 +102,6 @@ class FieldWarp(Bending):
     exponent: Exponent = 4.0
     p: float = 0.5
     fill: Fill = "mirror"
-    SLOTS: ClassVar[int] = 3
-
-    def amounts(self, u: Tensor) -> Parameters:
-        """key [B]"""
-        return {"key": random.key(u)}
 
     def field(self, given: Parameters, at: Tensor) -> Tensor:
         fields = gaussian_fields(given["key"], 5, at.shape[-1], self.waves, self.exponent)
@@ -118,7 +114,7 @@ class FieldWarp(Bending):
 
 
 @dataclass(frozen=True)
-class FieldJitter(Painting):
+class FieldJitter(Keyed, Painting):
     """Change brightness, saturation and hue by amounts that vary over the view as independent Gaussian random
     fields, with probability `p`. arXiv:2311.03629
 
@@ -134,11 +130,6 @@ class FieldJitter(Painting):
     waves: Count = 4
     exponent: Exponent = 4.0
     p: float = 0.5
-    SLOTS: ClassVar[int] = 3
-
-    def amounts(self, u: Tensor) -> Parameters:
-        """key [B]"""
-        return {"key": random.key(u)}
 
     def change(self, x: Tensor, given: Parameters) -> Tensor:
         fields = gaussian_fields(given["key"], 3, x.shape[-1], self.waves, self.exponent)

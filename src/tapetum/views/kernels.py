@@ -8,7 +8,7 @@ double precision.
 import numba
 import numpy as np
 
-COPY, JITTER, GRAY, SOLARISE, BLUR = range(5)
+JITTER, GRAY, SOLARISE, BLUR = range(4)
 
 _f, _u = np.float32, np.uint64  # unsigned indices need no look at whether they are negative
 _0, _1, _2, _3, _4, _5, _6, _HALF = (_f(v) for v in (0, 1, 2, 3, 4, 5, 6, 0.5))

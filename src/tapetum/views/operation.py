@@ -6,6 +6,7 @@ from typing import Annotated, Any, ClassVar, Literal, get_type_hints
 import torch
 from torch import Tensor
 
+from tapetum.base import random
 from tapetum.base.errors import TapetumError
 from tapetum.base.settings import Amount, Share, parse
 
@@ -118,6 +119,16 @@ class Chance(Operation):
         ranges = {f.name: getattr(self, f.name) for f in fields(self)}  # type: ignore[arg-type]
         ranges = {name: value for name, value in ranges.items() if is_range(value)}
         return {name: between(u[:, k], *value) for k, (name, value) in enumerate(ranges.items())}
+
+
+class Keyed(Chance):
+    """Needs many random numbers, which it hashes from a key that each image draws (`random.more`)."""
+
+    SLOTS: ClassVar[int] = 3
+
+    def amounts(self, u: Tensor) -> Parameters:
+        """key [B]"""
+        return {"key": random.key(u)}
 
 
 class Moving(Chance):

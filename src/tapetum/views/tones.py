@@ -9,7 +9,7 @@ from torch import Tensor
 from tapetum.base import random
 from tapetum.base.errors import TapetumError
 from tapetum.base.settings import Count
-from tapetum.views.operation import Painting, Parameters, whole, wide
+from tapetum.views.operation import Keyed, Painting, Parameters, whole, wide
 
 Bits = Annotated[int, 1, 8]
 Exponent = Annotated[float, 0.01, 100]
@@ -96,15 +96,10 @@ class Gamma(Painting):
 
 
 @dataclass(frozen=True)
-class ChannelShuffle(Painting):
+class ChannelShuffle(Keyed, Painting):
     """Put the channels into another order with probability `p`."""
 
     p: float = 0.5
-    SLOTS: ClassVar[int] = 3
-
-    def amounts(self, u: Tensor) -> Parameters:
-        """key [B]"""
-        return {"key": random.key(u)}
 
     def change(self, x: Tensor, given: Parameters) -> Tensor:
         order = random.more(given["key"], (x.shape[1],)).argsort(dim=1, stable=True)
@@ -112,16 +107,11 @@ class ChannelShuffle(Painting):
 
 
 @dataclass(frozen=True)
-class ChannelDrop(Painting):
+class ChannelDrop(Keyed, Painting):
     """Make `count` channels black with probability `p`."""
 
     count: Count = 1
     p: float = 0.5
-    SLOTS: ClassVar[int] = 3
-
-    def amounts(self, u: Tensor) -> Parameters:
-        """key [B]"""
-        return {"key": random.key(u)}
 
     def change(self, x: Tensor, given: Parameters) -> Tensor:
         if self.count >= x.shape[1]:
@@ -133,17 +123,12 @@ class ChannelDrop(Painting):
 
 
 @dataclass(frozen=True)
-class Quantise(Painting):
+class Quantise(Keyed, Painting):
     """Randomised quantisation with probability `p`: each channel's range of values is cut at random places
     into `regions`, and every value becomes one number drawn from its region. arXiv:2212.08663"""
 
     regions: Annotated[int, 2, 256] = 8
     p: float = 1.0
-    SLOTS: ClassVar[int] = 3
-
-    def amounts(self, u: Tensor) -> Parameters:
-        """key [B]"""
-        return {"key": random.key(u)}
 
     def change(self, x: Tensor, given: Parameters) -> Tensor:
         u = random.more(given["key"], (x.shape[1], 2 * self.regions - 1))  # [B, C, 2 R - 1]
