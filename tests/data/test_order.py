@@ -2,6 +2,7 @@
 
 import io
 import tarfile
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -143,8 +144,13 @@ def test_row_groups_of_parquet_are_read_once_an_epoch(tmp_path, png, monkeypatch
     monkeypatch.setattr(
         pq.ParquetFile, "read_row_group", lambda self, i, names: (read.append(i), real(self, i, names))[1]
     )
-    canvas = Canvas(source, 8, 0, workers=2)
+    canvas = Canvas(source, 8, 0, workers=1)  # a second thread that is held up would come back to groups let go
     for epoch in range(2):
         read.clear()
         list(canvas.iterate(canvas.order(0, epoch).split(8)))
         assert len(read) <= 26, "24 groups, and hardly one of them twice"
+    read.clear()
+    source.store._forget()
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(source.read, 8 * [7]))
+    assert read == [1], "several threads that want a group wait for the one that reads it"
