@@ -36,6 +36,36 @@ def auroc(scores: Tensor, positive: Tensor) -> float:
     return above / (positives * negatives)
 
 
+def average_precision(scores: Tensor, positive: Tensor) -> float:
+    """The area under the precision-recall curve, as a sum over its steps (scikit-learn's and torchmetrics').
+
+    `scores` [N] are numbers, `positive` [N] bool; chance gives the share of positive rows. Not a number
+    without positive rows.
+    """
+    right, wrong = _above(scores, positive)
+    if not right[-1]:
+        return float("nan")
+    return float((right.diff(prepend=right.new_zeros(1)) * right / (right + wrong)).sum() / right[-1])
+
+
+def false_positives(scores: Tensor, positive: Tensor, recall: float = 0.95) -> float:
+    """FPR at 95 % TPR: the share of negative rows that score as high as the best `recall` of the positive.
+
+    `scores` [N] are numbers, `positive` [N] bool; 0 is best. Not a number when either kind is missing.
+    """
+    right, wrong = _above(scores, positive)
+    if not right[-1] or not wrong[-1]:
+        return float("nan")
+    return float(wrong[(right / right[-1] >= recall).nonzero()[0, 0]] / wrong[-1])
+
+
+def _above(scores: Tensor, positive: Tensor) -> tuple[Tensor, Tensor]:
+    """How many positive and how many negative rows score at least each of the distinct scores, the highest
+    score first; both float64 [S]."""
+    _, group = (-scores.double()).unique(return_inverse=True)
+    return tuple(torch.bincount(group, kind.double()).cumsum(0) for kind in (positive, ~positive))  # type: ignore[return-value]
+
+
 def bootstrap(metric: Callable[[Tensor], float], n: int, seed: int = 0, repeats: int = 200) -> float:
     """The standard error of `metric` over the choice of n rows (Efron 1979).
 
