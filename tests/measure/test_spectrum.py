@@ -42,8 +42,8 @@ def test_the_power_law_equals_a_weighted_line():
     rank = np.arange(11, 81)
     line = np.polyfit(np.log(rank), np.log(values[10:80].numpy()), 1, w=rank**-0.5)
     assert spectrum.power_law(values) == pytest.approx(-line[0])
-    assert np.isnan(spectrum.power_law(values[:19]))
-    assert np.isnan(spectrum.power_law(spectrum.variances(gaussian(300, 5) @ gaussian(5, 80))))
+    assert np.isnan(float(spectrum.power_law(values[:19])))
+    assert np.isnan(float(spectrum.power_law(spectrum.variances(gaussian(300, 5) @ gaussian(5, 80)))))
 
 
 def test_ranks_in_closed_form():
@@ -52,11 +52,32 @@ def test_ranks_in_closed_form():
     assert spectrum.participation_ratio(spectrum.variances(x)) == pytest.approx(64 / 22)
     sigma = torch.linalg.svdvals(x)
     expected = float(torch.linalg.matrix_norm(x).square() / torch.linalg.matrix_norm(x, 2).square())
-    assert spectrum.stable_rank(sigma) == pytest.approx(expected)
-    assert spectrum.stable_rank(spectrum.singular_values(x)) == pytest.approx(expected)
-    for measure in (spectrum.stable_rank, spectrum.nesum, spectrum.participation_ratio):
+    assert spectrum.nesum(sigma.square()) == pytest.approx(expected)
+    assert spectrum.nesum(spectrum.singular_values(x).square()) == pytest.approx(expected)
+    for measure in (spectrum.nesum, spectrum.participation_ratio):
         assert measure(torch.ones(7)) == pytest.approx(7)
         assert measure(torch.zeros(7)) == 0
+
+
+MEASURES = [spectrum.rank_me, spectrum.nesum, spectrum.participation_ratio]
+
+
+@pytest.mark.parametrize(("n", "d"), [(300, 8), (30, 90)])
+@pytest.mark.parametrize("centred", [False, True])
+def test_measured_errors_are_the_spread_over_samples(n, d, centred):
+    scale = torch.linspace(2, 0.5, d) if n > d else torch.arange(1, d + 1) ** -0.6
+    found = [spectrum.measured(gaussian(n, d, seed) * scale + 0.2, MEASURES, centred) for seed in range(150)]
+    values, errors = (torch.stack(part) for part in zip(*found))
+    torch.testing.assert_close(errors.mean(0), values.std(0), rtol=0.25, atol=0)
+    x = gaussian(n, d) * scale + 0.2
+    slow = spectrum.variances(x) if centred else torch.linalg.svdvals(x).square()
+    torch.testing.assert_close(values[0], torch.stack([measure(slow) for measure in MEASURES]))
+
+
+def test_measured_takes_a_collapse_and_what_is_not_defined():
+    value, error = spectrum.measured(torch.ones(40, 12), [*MEASURES, spectrum.power_law], centred=True)
+    torch.testing.assert_close(value[:3], torch.tensor([1.0, 0, 0], dtype=torch.double), atol=1e-4, rtol=0)
+    assert error[:3].isfinite().all() and value[3].isnan()
 
 
 def slow_lidar(x, delta):
@@ -92,7 +113,7 @@ def test_collapse_is_seen():
             spectrum.effective_rank(x),
             spectrum.nesum(spectrum.variances(x)),
             spectrum.participation_ratio(spectrum.variances(x)),
-            spectrum.stable_rank(spectrum.singular_values(x)),
+            spectrum.nesum(spectrum.singular_values(x).square()),
             spectrum.lidar(views),
         )
         for value in measures:

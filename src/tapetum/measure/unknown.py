@@ -85,16 +85,21 @@ class Residual(NamedTuple):
         return torch.cat([((q - self.origin) @ self.basis).norm(dim=1) for q in _doubles(queries)])
 
 
-def residual(x: Tensor, origin: Tensor, principal: int | None = None) -> Residual:
-    """The directions about `origin` [D] other than the `principal` ones with most of the rows of x [N, D].
+def residual(x: Tensor, about: Tensor, principal: int | None = None) -> Residual:
+    """The directions about the point `about` [D] other than the `principal` ones with most of the rows of x [N, D].
 
     By default the paper's number of principal directions: 1000 for D >= 2048, 512 for D >= 768, else D / 2.
     """
     dim = x.shape[1]
     if principal is None:
         principal = 1000 if dim >= 2048 else 512 if dim >= 768 else dim // 2
-    _, basis = torch.linalg.eigh(_scatter(x, origin.double()[None]))  # smallest first
-    return Residual(origin.double(), basis[:, : max(1, dim - principal)])
+    _, basis = torch.linalg.eigh(_scatter(x, about.double()[None]))  # smallest first
+    return Residual(about.double(), basis[:, : max(1, dim - principal)])
+
+
+def origin(weight: Tensor, bias: Tensor) -> Tensor:
+    """The point [D] nearest to 0 at which the logits weight [C, D] @ f + bias [C] vanish as well as they can."""
+    return -torch.linalg.pinv(weight.double()) @ bias.double()
 
 
 def vim(x: Tensor, queries: Tensor, weight: Tensor, bias: Tensor, principal: int | None = None) -> Tensor:
@@ -105,7 +110,7 @@ def vim(x: Tensor, queries: Tensor, weight: Tensor, bias: Tensor, principal: int
     they vanish, and scaled so that on training rows it is as large as the largest logit.
     """
     weight, bias = weight.double(), bias.double()
-    rest = residual(x, -torch.linalg.pinv(weight) @ bias, principal)
+    rest = residual(x, origin(weight, bias), principal)
     largest = torch.cat([F.linear(part, weight, bias).max(1).values for part in _doubles(x)])
     scale = largest.mean() / rest(x).mean().clamp(min=torch.finfo(torch.double).tiny)
     logits = torch.cat([F.linear(q, weight, bias) for q in _doubles(queries)])
