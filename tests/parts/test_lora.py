@@ -113,7 +113,7 @@ def test_what_is_grouped_small_or_not_named_stays():
     with pytest.raises(TapetumError, match="merge them first"):
         lora.attach(net, 2)
     lora.merge(net)
-    with pytest.raises(TapetumError, match="matches 'qvk'; they are 2, 3."):
+    with pytest.raises(TapetumError, match=r"matches 'qvk'; they are 2, 3\."):
         lora.attach(net, 2, pattern="qvk")
     with pytest.raises(TapetumError, match="no regular expression"):
         lora.attach(net, 2, pattern="(")

@@ -47,7 +47,7 @@ class LowRank(nn.Module):
 
 
 def attach(net: nn.Module, rank: int = 8, alpha: float = 16.0, pattern: str = "") -> list[str]:
-    """Freeze `net` and put an adapter beside each layer whose name `pattern` finds; the output stays as it is.
+    """Freeze `net` and put an adapter beside each layer whose name `pattern` finds; its output stays.
 
     Linear layers and convolutions without groups take one, where it has fewer numbers than the layer. The
     first of the two learnt matrices is drawn by torch's generator, the second is zero.
@@ -71,7 +71,8 @@ def attach(net: nn.Module, rank: int = 8, alpha: float = 16.0, pattern: str = ""
         there = f"they are {', '.join(can)}" if can else "there are none at all"
         there = there if len(there) < 400 else f"{there[:400]} ..."
         raise TapetumError(
-            f"no layer of {type(net).__name__} that takes adapters of rank {rank} matches {pattern!r}; {there}."
+            f"no layer of {type(net).__name__} that takes adapters of rank {rank} matches {pattern!r}; "
+            f"{there}."
         )
     net.requires_grad_(False)
     for name in chosen:
