@@ -14,8 +14,9 @@ MOST_LINES = 300
 LAYERS = [  # from the top down; a folder or file imports from its own layer and from those below
     {"__main__"},
     {"cli"},
-    {"verbs", "images", "demo", "describe", "inspecting", "__init__"},
+    {"verbs", "images", "classifiers", "demo", "describe", "inspecting", "__init__"},
     {"report"},
+    {"adapt"},
     {"evaluate"},
     {"train"},
     {"methods"},
