@@ -1,6 +1,7 @@
 """A classifier: an encoder, a calibrated head, class names, and a sense of what is unlike its training."""
 
 import copy
+import hashlib
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -17,10 +18,11 @@ from tapetum.base.errors import TapetumError
 from tapetum.base.files import read_json, replacing, short_id, write_json
 from tapetum.encoders import Encoder, load
 from tapetum.encoders.export import whole_folder
-from tapetum.encoders.weights import digest, read
+from tapetum.encoders.weights import read
 
 FORMAT = 1
 FACTS, TENSORS = "classifier.json", "classifier.safetensors"
+FILES = (TENSORS, "encoder.json", "encoder.safetensors")
 PORTION = 2**12  # features that a head takes at once
 
 
@@ -31,8 +33,8 @@ class Head(nn.Module):
     weight, bias: [C, D] and [C].
     bank: [n, D] standardised training features of length one.
     k: how unlike the training images an image is, is 1 - its cosine to the k-th nearest of them (deep nearest
-        neighbours, Sun et al. 2022, arXiv:2204.06507). It takes no more than two images of a class, where the
-        covariance that Mahalanobis' distance inverts takes more images than the features have numbers.
+        neighbours, Sun et al. 2022, arXiv:2204.06507). Two images are enough for it, where Mahalanobis'
+        distance inverts a covariance, which takes more images than the features have numbers.
     temperature: what logits are divided by.
     """
 
@@ -175,8 +177,7 @@ class Classifier(nn.Module):
                 "threshold": self.threshold,
                 "precision": self.precision,
                 "report": self.report,
-                "tensors": digest(tensors),
-                "encoder": read_json(part / "encoder.json"),
+                "files": {name: _digest(part / name) for name in FILES},
             }
             write_json(part / FACTS, facts | {"digest": short_id(facts)})
 
@@ -185,10 +186,10 @@ class Classifier(nn.Module):
         """Raises TapetumError when a file is missing or damaged, or is not one that was written here."""
         folder = Path(folder)
         facts = facts_of(folder)
-        tensors = read(folder / TENSORS)
-        if digest(tensors) != facts["tensors"] or read_json(folder / "encoder.json") != facts["encoder"]:
-            raise TapetumError(f"{folder} is damaged: its files are not those that were written together.")
-        encoder = load(str(folder))
+        for name, written in facts["files"].items():
+            if _digest(folder / name) != written:
+                raise TapetumError(f"{folder / name} is damaged: it is not what was written.")
+        tensors, encoder = read(folder / TENSORS), load(str(folder))
         width, rows = encoder.dim, len(tensors.get("bank", ()))
         shapes = {
             "mean": [width],
@@ -223,6 +224,15 @@ def savable(encoder: Encoder, folder: Path) -> None:
         )
 
 
+def _digest(file: Path) -> str:
+    """SHA-256 of a file's content."""
+    try:
+        with file.open("rb") as handle:
+            return hashlib.file_digest(handle, "sha256").hexdigest()
+    except OSError as error:
+        raise TapetumError(f"{file} cannot be read: {error.strerror}.") from error
+
+
 def _number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
@@ -236,8 +246,7 @@ _WANTED: dict[str, Callable[[Any], bool]] = {
     "threshold": lambda v: v is None or _number(v),
     "precision": lambda v: v in ("float32", "bfloat16"),
     "report": lambda v: isinstance(v, dict),
-    "tensors": lambda v: isinstance(v, str),
-    "encoder": lambda v: isinstance(v, dict),
+    "files": lambda v: isinstance(v, dict) and set(v) == set(FILES),
 }
 
 

@@ -9,7 +9,7 @@ import torch
 from torch.nn import functional as F
 
 from tapetum.adapt.classifier import Classifier, Head, savable
-from tapetum.adapt.held import Held, cross_fitted, headed, learnt, near
+from tapetum.adapt.held import Held, chosen, cross_fitted, headed, held_out, learnt, near
 from tapetum.adapt.report import Known, described, show
 from tapetum.base import settings
 from tapetum.base.console import Progress, say
@@ -68,6 +68,7 @@ def fit(
         raise unknown("head", head, ("linear", "finetune"))
     if finetune_settings and head != "finetune":
         raise TapetumError("settings of finetune are for --head finetune.")
+    recipe = Recipe(**settings.check("setting of finetune", finetune_settings or {}, Recipe, "finetune."))
     main = load(encoder, image_size)
     if out is not None:
         savable(main, Path(out))
@@ -80,7 +81,7 @@ def fit(
     if head == "linear":
         ready, held = _linear(known, plan, seed)
     else:
-        main, ready, held = _finetuned(extractor, known, plan, seed, finetune_settings or {})
+        main, ready, held = _finetuned(extractor, known, plan, seed, recipe)
     threshold = None
     if held is not None and len(held.y):
         ready.temperature, threshold = held.temperature(), held.threshold(unlike)
@@ -155,33 +156,31 @@ def _plan(known: Known, parts: Parts, once: bool) -> tuple[crossval.Plan | None,
 
 def _linear(known: Known, plan: crossval.Plan | None, seed: int) -> tuple[Head, Held | None]:
     width, held = len(known.classes), None
+    penalty = chosen(known.x, known.y, width, seed)
     if plan is not None:
         with Progress(1 if plan.once else plan.count * len(plan.fold), "cross-validation", "folds") as bar:
             held = cross_fitted(
-                known.x, known.y, width, plan.fold[:, known.rows], plan.count, plan.once, seed,
+                known.x, known.y, width, plan.fold[:, known.rows], plan.count, plan.once, seed, penalty,
                 advance=bar.advance,
             )  # fmt: skip
-    return learnt(known.x, known.y, width, near(known.y), seed), held
+    return learnt(known.x, known.y, width, near(known.y), seed, penalty), held
 
 
 def _finetuned(
-    extractor: Extractor, known: Known, plan: crossval.Plan | None, seed: int, given: Mapping[str, Any]
+    extractor: Extractor, known: Known, plan: crossval.Plan | None, seed: int, recipe: Recipe
 ) -> tuple[Encoder, Head, Held | None]:
     """The tuned encoder with its head, and what they say of one fold that they have not learnt from."""
-    recipe = Recipe(**settings.check("setting of finetune", given, Recipe, "finetune."))
     width = len(known.classes)
     fold = np.full(len(known.rows), -1) if plan is None else plan.fold[0, known.rows]
     seen = torch.from_numpy(fold != 0)
     source = known.stored.source
     target = F.one_hot(known.y[seen], width).float()
-    how: dict[str, Any] = {
-        name: getattr(extractor, name) for name in ("precision", "device", "workers")
-    }  # fmt: skip
+    how: dict[str, Any] = {name: getattr(extractor, name) for name in ("precision", "device", "workers")}
     learner = source.take(known.rows[seen.numpy()])
     tuned, linear = finetune(
         extractor.encoder, learner, "class", target, known.x[seen], recipe, seed=seed, **how
     )
-    tuned = tuned.cpu()
+    tuned = tuned.cpu().to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
     features = Extractor(tuned, batch_size=extractor.batch_size, **how).features(source.take(known.rows))
     x = torch.from_numpy(np.array(features.x, dtype=np.float32))
     mean, std = scale(x[seen].double())
@@ -189,5 +188,4 @@ def _finetuned(
     head = headed(x[seen], weight * std, bias + weight @ mean, mean, std, near(known.y[seen]), seed)
     if plan is None:
         return tuned, head, None
-    held = cross_fitted(x, known.y, width, fold[None], plan.count, True, seed, learn=lambda *_: head)
-    return tuned, head, held
+    return tuned, head, held_out(head, x, known.y, fold, plan.count, seed)

@@ -28,11 +28,19 @@ def near(y: Tensor) -> int:
     return min(MOST_NEAR, max(1, smallest // 2))
 
 
-def learnt(x: Tensor, y: Tensor, width: int, k: int, seed: int) -> Head:
-    """The head of logistic regression on features x [N, D] and labels y [N] below `width`."""
-    exact = x.double() if x.numel() <= 2**22 else x  # double precision where it is cheap
-    penalty = logistic.choose(exact, y, width, logistic.PENALTIES, seed)
-    mean, std = logistic.scale(exact)
+def ready(x: Tensor) -> Tensor:
+    """Features in double precision where it is cheap, as the protocol `logistic` has them."""
+    return x.double() if x.numel() <= 2**22 else x
+
+
+def chosen(x: Tensor, y: Tensor, width: int, seed: int) -> float:
+    """The penalty of logistic regression on features x [N, D] and labels y [N] below `width`."""
+    return logistic.choose(ready(x), y, width, logistic.PENALTIES, seed)
+
+
+def learnt(x: Tensor, y: Tensor, width: int, k: int, seed: int, penalty: float) -> Head:
+    """The head of logistic regression."""
+    mean, std = logistic.scale(exact := ready(x))
     weight, bias = next(logistic_path((exact - mean) / std, y, width, [penalty]))
     return headed(x, weight, bias, mean, std, k, seed)
 
@@ -48,7 +56,8 @@ def headed(x: Tensor, weight: Tensor, bias: Tensor, mean: Tensor, std: Tensor, k
 @dataclass(frozen=True)
 class Held:
     """Args:
-    logits: [R, n, C], in each of R repetitions.
+    answers: [R, n], the classes in each of R repetitions, with all that was learnt or chosen without them.
+    logits: [R, n, C], with the penalty of the head that is used in the end: a temperature holds for one.
     distance: [R, n], to the training images of that time.
     y: [n].
     learnt: bool [R, n], whether training had images of that class.
@@ -58,6 +67,7 @@ class Held:
     seed: of what is drawn.
     """
 
+    answers: Tensor
     logits: Tensor
     distance: Tensor
     y: Tensor
@@ -70,7 +80,7 @@ class Held:
     @property
     def right(self) -> Tensor:
         """bool [R, n]."""
-        return self.logits.argmax(2) == self.y
+        return self.answers == self.y
 
     def temperature(self, of: Tensor | None = None) -> float:
         """The one that makes probabilities fit; chosen by the images `of` bool [R, n] alone.
@@ -108,10 +118,15 @@ class Held:
 
     def report(self, share: float) -> dict[str, Any]:
         """How good it is: accuracy, and calibration and the share of unlike images at that threshold."""
-        answers = self.logits.argmax(2).numpy()
         folds = None if len(np.unique(self.fold)) == 1 else self.fold.astype(np.int16)
         kept = Answers(
-            "accuracy", answers, self.y.numpy(), self.rows, folds, 1 / max(1, self.count - 1), self.seed
+            "accuracy",
+            self.answers.numpy(),
+            self.y.numpy(),
+            self.rows,
+            folds,
+            1 / max(1, self.count - 1),
+            self.seed,
         )
         value, error, interval, kind = kept.summary()
         found: dict[str, Any] = {
@@ -123,8 +138,8 @@ class Held:
         }
         for when, logits in (("before", self.logits), ("after", self.calibrated())):
             said, y = logits.flatten(0, 1), self.y.repeat(len(logits))
-            confidence = said.double().softmax(1).max(1).values
-            found[f"expected calibration error {when}"] = expected_error(confidence, self.right.flatten())
+            confidence, answer = said.double().softmax(1).max(1)
+            found[f"expected calibration error {when}"] = expected_error(confidence, answer == y)
             found[f"negative log-likelihood {when}"] = float(surprise(said, y).mean())
         far = self.distance > self.threshold(share)
         return found | {"flagged": float(far.double().mean())}
@@ -138,29 +153,41 @@ def cross_fitted(
     count: int,
     once: bool,
     seed: int,
-    learn: Callable[..., Head] = learnt,
+    penalty: float,
     advance: Callable[[], object] = lambda: None,
 ) -> Held:
-    """Every image's answer by a head that learnt from the other folds.
+    """Every image's answer by heads that learnt from the other folds.
 
     Args:
         x, y: [N, D] and [N] below `width`.
         fold: [R, N] in range(count), -1 of rows that are never held out.
         once: hold out only the first fold of the first repetition.
-        learn: see `learnt`.
+        penalty: of the head that is used in the end; for the answers each fold chooses its own.
         advance: called after each fold.
     """
     parts, repeats = 1 if once else count, 1 if once else len(fold)
-    fold = fold[:repeats]
-    rows = np.flatnonzero(((fold >= 0) & (fold < parts)).all(0))
     logits = torch.zeros(repeats, len(y), width)
+    answers = torch.zeros(repeats, len(y), dtype=torch.long)
     distance, there = torch.zeros(repeats, len(y)), torch.zeros(repeats, len(y), dtype=torch.bool)
     k = near(y)
     for repeat in range(repeats):
         for number in range(parts):
             out = torch.from_numpy(fold[repeat] == number)
-            head = learn(x[~out], y[~out], width, k, seed)
-            logits[repeat, out], distance[repeat, out] = head.of_many(x[out].float())
+            own = chosen(x[~out], y[~out], width, seed)
+            heads = {p: learnt(x[~out], y[~out], width, k, seed, p) for p in (penalty, own)}
+            logits[repeat, out], distance[repeat, out] = heads[penalty].of_many(x[out].float())
+            answers[repeat, out] = heads[own].of_many(x[out].float())[0].argmax(1)
             there[repeat, out] = torch.isin(y[out], y[~out])
             advance()
-    return Held(logits[:, rows], distance[:, rows], y[rows], there[:, rows], fold[:, rows], count, rows, seed)
+    rows = np.flatnonzero(((fold[:repeats] >= 0) & (fold[:repeats] < parts)).all(0))
+    found = answers[:, rows], logits[:, rows], distance[:, rows], y[rows], there[:, rows]
+    return Held(*found, fold[:repeats, rows], count, rows, seed)
+
+
+def held_out(head: Head, x: Tensor, y: Tensor, fold: np.ndarray, count: int, seed: int) -> Held:
+    """The answers of a head that has learnt from all rows of x [N, D] and y [N] but those of fold [N] 0."""
+    rows = np.flatnonzero(fold == 0)
+    logits, distance = head.of_many(x[rows])
+    there = torch.isin(y[rows], y[fold != 0])
+    found = logits.argmax(1), logits, distance
+    return Held(*(part[None] for part in found), y[rows], there[None], fold[None, rows], count, rows, seed)
