@@ -189,5 +189,7 @@ def held_out(head: Head, x: Tensor, y: Tensor, fold: np.ndarray, count: int, see
     rows = np.flatnonzero(fold == 0)
     logits, distance = head.of_many(x[rows])
     there = torch.isin(y[rows], y[fold != 0])
-    found = logits.argmax(1), logits, distance
-    return Held(*(part[None] for part in found), y[rows], there[None], fold[None, rows], count, rows, seed)
+    answers = logits.argmax(1)[None]
+    return Held(
+        answers, logits[None], distance[None], y[rows], there[None], fold[None, rows], count, rows, seed
+    )
