@@ -1,5 +1,6 @@
 """Are images of unknown classes told from known ones? Every score of measure.unknown, by AUROC and others."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
@@ -125,7 +126,7 @@ def _strangers(case: Case) -> Parted:
 def _outside(case: Case, data: str) -> Parted:
     """The images of another set are unknown."""
     inside = known(case, "unknown")
-    there = case.extractor.features(open_data(data, None))
+    there = case.extractor.features(open_data(data, "none"))
     x = torch.from_numpy(np.array(there.x[there.there], dtype=np.float32))
     strange = torch.arange(len(inside.queries) + len(x)) >= len(inside.queries)
     notes = [*inside.notes, f"unknown are {len(x):,} images of {there.source.name}"]
@@ -139,21 +140,26 @@ def _outside(case: Case, data: str) -> Parted:
 def _scored(parted: Parted, seed: int, k: int, scores: tuple[Score, ...]) -> dict[str, Tensor]:
     """How unknown each test row is, by each score: float64 [m]."""
     x, y, width, queries = parted.x, parted.y, parted.width, parted.queries
+    of_features: dict[str, Callable[[], Tensor]] = {
+        "knn": lambda: unknown.knn_distance(x, queries, k),
+        "mahalanobis": lambda: unknown.mahalanobis(x, y, queries, width),
+        "relative_mahalanobis": lambda: unknown.relative_mahalanobis(x, y, queries, width),
+        "cosine": lambda: unknown.class_mean_cosine(x, y, queries, width),
+    }
+    found: dict[str, Tensor] = {name: of_features[name]() for name in scores if name in of_features}
+    if len(found) == len(set(scores)):
+        return found
     fitted = regression(x, y, width, seed)
-    logits = fitted(queries)
-    known_by = {
+    logits, weight, bias = fitted(queries), fitted.weight, fitted.bias
+    of_logits: dict[str, Callable[[], Tensor]] = {
         "max_softmax": lambda: unknown.max_softmax(logits),
         "max_logit": lambda: unknown.max_logit(logits),
         "energy": lambda: unknown.energy(logits),
         "entropy": lambda: unknown.entropy(logits),
-        "knn": lambda: unknown.knn_distance(x, queries, k),
-        "mahalanobis": lambda: unknown.mahalanobis(x, y, queries, width),
-        "relative_mahalanobis": lambda: unknown.relative_mahalanobis(x, y, queries, width),
-        "vim": lambda: unknown.vim(x, queries, fitted.weight, fitted.bias),
-        "residual": lambda: unknown.residual(x, unknown.origin(fitted.weight, fitted.bias))(queries),
-        "cosine": lambda: unknown.class_mean_cosine(x, y, queries, width),
+        "vim": lambda: unknown.vim(x, queries, weight, bias),
+        "residual": lambda: unknown.residual(x, unknown.origin(weight, bias))(queries),
     }
-    return {name: known_by[name]() for name in scores}
+    return found | {name: of_logits[name]() for name in scores if name in of_logits}
 
 
 def _result(case: Case, parted: Parted, name: str, metric: str, score: Tensor, k: int) -> Result:
