@@ -57,7 +57,7 @@ def plan(
     if not (counts > 1).any():
         where = f" in two groups by {named}" if named else ""
         raise TapetumError(
-            f"no class of {stored.source.name} has two images{where}, so none can be held out; give test data."
+            f"no class of {stored.source.name} has two images{where}: none can be held out; give test data."
         )
     often = repeats or next((times for most, times in REPEATS if len(rows) <= most), 0)
     once = often == 0
