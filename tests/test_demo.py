@@ -87,9 +87,9 @@ def test_the_commands_shown_are_the_calls_made(capsys, tmp_path, verb, calls):
     for name, value in settings.check("setting", wanted | calls, VERBS[verb]).items():
         if name.endswith("_settings"):
             read = {k: settings.guess(v) for k, v in flat(typed[name]).items()}
-            assert {k: v if isinstance(v, tuple) else (v,) for k, v in read.items() if v} == {
-                k: v if isinstance(v, tuple) else (v,) for k, v in flat(value).items() if v != ()
-            }
+            assert {
+                k: v if isinstance(v, tuple) else (v,) for k, v in read.items() if v not in ("", ("",))
+            } == {k: v if isinstance(v, tuple) else (v,) for k, v in flat(value).items() if v != ()}
         else:
             assert typed[name] == value
 
