@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 from sklearn.svm import LinearSVC
+from torch.nn.functional import one_hot
 
 from tapetum.measure import svm
 
@@ -24,7 +25,7 @@ def peer(x, y, cost):
 @pytest.mark.parametrize(("n", "d", "classes"), [(300, 20, 5), (40, 70, 3)])
 def test_equals_scikit_learn(n, d, classes):
     x, y = classes_that_overlap(n, d, classes)
-    for cost, (weight, bias) in zip(COSTS, svm.svm_path(x, y, classes, COSTS)):
+    for cost, (weight, bias) in zip(COSTS, svm.svm_path(x, one_hot(y), COSTS)):
         other = peer(x, y, cost)
         np.testing.assert_allclose(weight, other.coef_, atol=1e-5 * np.abs(other.coef_).max())
         np.testing.assert_allclose(bias, other.intercept_, atol=1e-5 * np.abs(other.coef_).max())
@@ -32,14 +33,14 @@ def test_equals_scikit_learn(n, d, classes):
 
 def test_single_precision_is_close():
     x, y = classes_that_overlap(300, 20, 5)
-    exact = list(svm.svm_path(x, y, 5, COSTS))
-    for (weight, bias), (w, b) in zip(svm.svm_path(x.float(), y, 5, COSTS), exact):
+    exact = list(svm.svm_path(x, one_hot(y), COSTS))
+    for (weight, bias), (w, b) in zip(svm.svm_path(x.float(), one_hot(y), COSTS), exact):
         torch.testing.assert_close(x @ weight.double().T + bias, x @ w.T + b, atol=2e-3, rtol=0)
 
 
 def test_two_classes_are_mirrored():
     x, y = classes_that_overlap(200, 10, 2)
-    ((weight, bias),) = svm.svm_path(x, y, 2, [1.0])
+    ((weight, bias),) = svm.svm_path(x, one_hot(y), [1.0])
     torch.testing.assert_close(weight[0], -weight[1])
     other = peer(x, y, 1.0)  # one weight, not two
     np.testing.assert_allclose(weight[1], other.coef_[0], atol=1e-5)
@@ -49,7 +50,7 @@ def test_two_classes_are_mirrored():
 def test_the_gradient_is_zero_where_columns_differ_a_thousandfold():
     x, y = classes_that_overlap(200, 12, 3)
     x = x * torch.logspace(-1.5, 1.5, 12, dtype=torch.float64)
-    ((weight, bias),) = svm.svm_path(x, y, 3, [10.0])
+    ((weight, bias),) = svm.svm_path(x, one_hot(y), [10.0])
     w = torch.cat([weight, bias[:, None]], 1).requires_grad_()
     sign = 2.0 * (y[:, None] == torch.arange(3)) - 1
     margin = sign * (x @ w[:, :-1].T + w[:, -1])

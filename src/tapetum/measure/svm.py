@@ -10,23 +10,21 @@ _STEPS, _INNER, _HALVINGS = 50, 200, 20  # Newton's; of conjugate gradients with
 
 
 @torch.no_grad()
-def svm_path(
-    x: Tensor, labels: Tensor, classes: int, costs: Iterable[float]
-) -> Iterator[tuple[Tensor, Tensor]]:
+def svm_path(x: Tensor, member: Tensor, costs: Iterable[float]) -> Iterator[tuple[Tensor, Tensor]]:
     """For each cost the weights [C, D] and biases [C] that minimise, for each class over x [N, D],
 
         1/2 * (sum of squared weights + squared bias) + cost * sum over rows of max(0, 1 - s * score) ** 2
 
-    where s is 1 for rows of the class in `labels` [N] and -1 for the rest: scikit-learn's LinearSVC. Each
-    solution starts from the last, so give the smallest cost first. Newton's method on all classes at once,
-    each step by preconditioned conjugate gradients (Keerthi and DeCoste 2005). x is float64 for exact
-    answers, float32 for fast ones.
+    where s is 1 for a `member` of the class, [N, C] of 0 and 1, and -1 for the rest: scikit-learn's
+    LinearSVC. Each solution starts from the last, so give the smallest cost first. Newton's method on all
+    classes at once, each step by preconditioned conjugate gradients (Keerthi and DeCoste 2005). x is float64
+    for exact answers, float32 for fast ones.
     """
     x = F.pad(x, (0, 1), value=1.0)  # the bias is a weight like any other
     spread, basis = torch.linalg.eigh(x.T @ x)
     x = x @ basis  # in these coordinates the curvature is nearly diagonal
-    sign = F.one_hot(labels, classes).T.to(x.dtype) * 2 - 1  # [C, N]
-    weight = x.new_zeros(classes, x.shape[1])
+    sign = member.T.to(x.dtype) * 2 - 1  # [C, N]
+    weight = x.new_zeros(len(sign), x.shape[1])
     for cost in costs:
         weight = _minimum(x, sign, cost, spread.clamp(min=0), weight)
         whole = weight @ basis.T
