@@ -46,21 +46,34 @@ def _ranks(far: np.ndarray, kind: np.ndarray) -> np.ndarray:
 def same_class(
     labels: np.ndarray, truth: np.ndarray, leave_one_out: bool = False
 ) -> Callable[[int], np.ndarray]:
-    """`kinds` for queries of the classes `truth` [M] in a gallery of the classes `labels` [N].
+    """`kinds` for queries of the classes `truth` [M] in a gallery of the classes `labels` [N], or of several
+    classes each: [M, C] and [N, C] of 0 and 1, where one in common is enough.
 
     Rows of the gallery labelled -1 are ignored. With `leave_one_out` the queries are the gallery's rows, and
     none finds itself.
     """
 
-    unknown = -(labels < 0).astype(np.int8)  # IGNORED
+    unknown = -(labels < 0).astype(np.int8).reshape(len(labels), -1)[:, 0]  # IGNORED
 
     def kinds(query: int) -> np.ndarray:
-        kind = unknown + (labels == truth[query])
+        kind = unknown + (labels == truth[query] if labels.ndim == 1 else labels @ truth[query] > 0)
         if leave_one_out:
             kind[query] = IGNORED
         return kind
 
     return kinds
+
+
+def apart(kinds: Callable[[int], np.ndarray], groups: np.ndarray) -> Callable[[int], np.ndarray]:
+    """The same `kinds`, but no row of the gallery is seen by a query of its own group; groups [N], queries as
+    rows of the gallery.
+    """
+    return lambda query: np.where(groups == groups[query], np.int8(IGNORED), kinds(query))
+
+
+def among_others(kinds: Callable[[int], np.ndarray], count: int) -> Callable[[int], np.ndarray]:
+    """The same `kinds` of a gallery that has `count` further rows, none of which is positive."""
+    return lambda query: np.pad(kinds(query), (0, count), constant_values=NEGATIVE) if count else kinds(query)
 
 
 def graded(grades: Sequence[Mapping[str, Sequence[int]]], level: str, n: int) -> Callable[[int], np.ndarray]:
@@ -70,7 +83,7 @@ def graded(grades: Sequence[Mapping[str, Sequence[int]]], level: str, n: int) ->
     """
 
     def kinds(query: int) -> np.ndarray:
-        kind = np.full(n, NEGATIVE)
+        kind = np.full(n, NEGATIVE, dtype=np.int8)
         for names, value in zip(LEVELS[level], (POSITIVE, IGNORED)):
             for name in names:
                 kind[np.asarray(grades[query].get(name, ()), dtype=np.int64)] = value
