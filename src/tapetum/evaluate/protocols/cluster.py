@@ -73,7 +73,9 @@ def _agreement(
     """A measure of all images together, the mean over the draws `found` [draws, n]."""
     each = np.array([measure(draw, truth) for draw in found])
     chosen = bootstrap(lambda rows: measure(found[0][rows], truth[rows]), len(truth), case.seed)
-    error = np.hypot(each.std(ddof=1) / len(each) ** 0.5, float(chosen.std()))
+    error = float(np.hypot(each.std(ddof=1) / len(each) ** 0.5, float(chosen.std())))
     facts = facts | {"error_kind": "bootstrap over test images, and standard error over draws, in squares"}
     label = f"cluster {name}"
-    return case.measured("cluster", VERSION, name, each.mean(), error, n=len(truth), label=label, **facts)
+    return case.measured(
+        "cluster", VERSION, name, float(each.mean()), error, n=len(truth), label=label, **facts
+    )
