@@ -49,7 +49,8 @@ def plan(
     rows = np.flatnonzero((stored.labels >= 0) & stored.there)
     strata = stored.labels[rows] if kind == "class" else np.zeros(len(rows), dtype=np.int64)
     if kind == "number":
-        values = np.array([float(stored.source.label_names()[row] or 0) for row in rows])
+        names = stored.source.label_names()
+        values = np.array([float(names[row] or 0) for row in rows])
         strata = np.searchsorted(np.quantile(values, [0.2, 0.4, 0.6, 0.8]), values)
     apart = rows if groups is None else groups[rows]
     counts = np.array([len(np.unique(apart[strata == label])) for label in np.unique(strata)])

@@ -57,7 +57,8 @@ class Parts:
             case = Case(self.train, self.test, extractor, twins=self.twins, **settings)
             return _list(protocol(case, **entry.settings))
         if splits == "none":
-            case = Case(self.train, self.train, extractor, split="all images", alone=True, **settings)
+            settings |= {"split": "all images", "alone": True, "groups": self.groups}
+            case = Case(self.train, self.train, extractor, **settings)
             return _list(protocol(case, **entry.settings))
         stored = extractor.features(self.train)
         plan = crossval.plan(stored, self.kind, self.seed, self.groups, self.named, self.repeats)

@@ -79,7 +79,8 @@ def evaluate(
         "labels": labels, "kind": label_kind, "metric": metric, "group_by": group_by, "train_images": None,
     }  # fmt: skip
     fixed: dict[str, Any] = {"seed": seed, "repeats": repeats, "duplicates": duplicates, "how": how}
-    fixed["needs_labels"] = any(entry.name not in LABELLESS for entry in suite.entries)
+    asking = (e for e in suite.entries if e.name not in LABELLESS and not e.settings.get("ground_truth"))
+    fixed["needs_labels"] = any(asking)
 
     found: list[Result] = []
     for name, train, test, own in _sets(suite, train_data, test_data):
