@@ -201,12 +201,13 @@ class Extractor:
             for row in part:
                 try:
                     source.store.expect(source.keys[row])
-                    ready.append(self.encoder.prepare(source.read(row)))
+                    ready.append(self.encoder.prepare(*source.read_sized(row, squares)))
                     at.append(row)
                 except Damaged as error:
                     bad[row] = str(error)
             return torch.from_numpy(np.stack(ready)) if ready else torch.empty(0), at, bad
 
+        squares = int(source.store.squares)  # packed images come as they lie there
         parts = [rows[i : i + self.batch_size] for i in range(0, len(rows), self.batch_size)]
         threads = self.workers or min(8, cores())
         with ThreadPoolExecutor(threads) as pool:
