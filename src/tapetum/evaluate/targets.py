@@ -11,6 +11,7 @@ from tapetum.base.errors import TapetumError
 from tapetum.features import Features
 
 Kind = Literal["class", "classes", "number"]
+WRONG = "count as wrong"  # what happens to test images of classes that training has not
 SEPARATORS = (";", "|", ",")
 
 
@@ -72,7 +73,7 @@ def labelled(train: Features, test: Features, kind: Kind) -> Labelled:
             number |= {name: len(classes) + i for i, name in enumerate(new)}
             count = sum(name in new for name in names[1])
             notes.append(
-                f"{count:,} test images of classes without training images count as wrong: {', '.join(new)}"
+                f"{count:,} test images of classes without training images {WRONG}: {', '.join(new)}"
             )
         y, truth = (torch.tensor([number[name] for name in part]) for part in names)
         if len(classes) < 2:
