@@ -13,6 +13,7 @@ from tapetum.features import Features
 Kind = Literal["class", "classes", "number"]
 WRONG = "count as wrong"  # what happens to test images of classes that training has not
 SEPARATORS = (";", "|", ",")
+WRONG = "count as wrong"
 
 
 @dataclass(frozen=True)
