@@ -125,11 +125,16 @@ def corrupt_batch(
 
     Gray images are corrupted as three equal channels, whose mean is kept.
     """
+    return each(pixels, keys, lambda x, key: corrupt(x, name, severity, Draws(key), strengths, frost))
+
+
+def each(pixels: np.ndarray, keys: np.ndarray, change: Callable[[np.ndarray, int], np.ndarray]) -> np.ndarray:
+    """`change` of every image uint8 [H, W, 3] and key, of images [B, C, S, S] with keys [B]."""
     if pixels.shape[1] not in (1, 3):
         raise TapetumError(f"corruptions need images of 3 channels, or of 1; these have {pixels.shape[1]}.")
     out = np.empty_like(pixels)
     for i, (image, key) in enumerate(zip(pixels, keys.tolist())):
         x = np.ascontiguousarray(np.broadcast_to(image, (3, *image.shape[1:])).transpose(1, 2, 0))
-        y = corrupt(x, name, severity, Draws(key), strengths, frost).transpose(2, 0, 1)
+        y = change(x, key).transpose(2, 0, 1)
         out[i] = y if len(image) == 3 else y.mean(0, keepdims=True).round()
     return out

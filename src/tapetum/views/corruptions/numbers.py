@@ -19,16 +19,18 @@ class Numbers(Protocol):
 
 
 class Draws:
-    """Numbers hashed from an int64 key, the same whenever they are asked for in the same order."""
+    """Numbers hashed from an int64 key, the same whenever they are asked for in the same order; one key has
+    many streams that know nothing of each other."""
 
-    def __init__(self, key: int):
+    def __init__(self, key: int, stream: int = 0):
+        self.stream = stream
         self.image = torch.tensor([key], dtype=torch.int64)
         self.calls = 0
 
     def _next(self) -> torch.Tensor:
         """A key [1] for the next call."""
         self.calls += 1
-        return random.key(random.uniform(0, self.calls, self.image, "corruption", (2,)))
+        return random.key(random.uniform(self.stream, self.calls, self.image, "corruption", (2,)))
 
     def random(self, size=None):
         """Evenly in [0, 1)."""

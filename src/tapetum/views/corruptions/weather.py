@@ -54,14 +54,27 @@ def snow(
     Flakes are normal noise (`mean`, `spread`), enlarged by `zoom`, nothing below `threshold`; the wind has
     the `radius` and `sigma` of a motion blur; a `share` of the image stays as it was.
     """
-    h, w = x.shape[:2]
-    flakes = zoomed(draws.normal(mean, spread, (h, w)), zoom)
-    flakes = np.where(flakes < threshold, 0, flakes.clip(0, 1))
-    flakes = streaked(flakes, radius, sigma, draws.uniform(-135, -45))[:h, :w]
-    flakes = (flakes * 255).round()[..., None] / 255
+    layer = flakes(x.shape[:2], draws, mean, spread, zoom, threshold)
+    return snowed(x, layer, radius, sigma, draws.uniform(-135, -45), share)
+
+
+def flakes(
+    size: tuple[int, ...], draws: Numbers, mean: float, spread: float, zoom: float, threshold: float
+) -> np.ndarray:
+    """How white flakes are, in [0, 1], before there is wind: [H, W] or a little more."""
+    layer = zoomed(draws.normal(mean, spread, size), zoom)
+    return np.where(layer < threshold, 0, layer.clip(0, 1))
+
+
+def snowed(
+    x: np.ndarray, layer: np.ndarray, radius: int, sigma: float, angle: float, share: float
+) -> np.ndarray:
+    """An image, whitened all but a `share`, and flakes in a wind towards `angle`, and against it."""
+    layer = streaked(layer, radius, sigma, angle)[: x.shape[0], : x.shape[1]]
+    layer = (layer * 255).round()[..., None] / 255
     pixels = (x / 255).astype(np.float32)
     white = np.maximum(pixels, (pixels @ GRAY)[..., None] * 1.5 + 0.5)
-    return (share * pixels + (1 - share) * white + flakes + flakes[::-1, ::-1]) * 255
+    return (share * pixels + (1 - share) * white + layer + layer[::-1, ::-1]) * 255
 
 
 def frost(
