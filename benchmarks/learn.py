@@ -76,20 +76,21 @@ def measure(encoder) -> dict:
     import tapetum
     from tapetum.data import open_data
     from tapetum.encoders import load
-    from tapetum.evaluate.store import features
+    from tapetum.features import Extractor
 
     results = tapetum.evaluate(
         encoder,
         train_data=f"{data()}/train",
         test_data=f"{data()}/test",
-        protocols=["knn", "linear"],
+        protocols=["knn", "logistic"],
         baselines=False,
+        duplicates=False,
     )
     names = ["knn", "linear"]  # results come in the order asked
     numbers: dict = {name: round(result.value, 4) for name, result in zip(names, results)}
     numbers["protocols"] = {name: result.protocol_id for name, result in zip(names, results)}
     if isinstance(encoder, Path):
-        own = head_accuracy(encoder, features(load(encoder), open_data(f"{data()}/test")))
+        own = head_accuracy(encoder, Extractor(load(encoder)).features(open_data(f"{data()}/test")))
         numbers |= {} if own is None else {"classifier": round(own, 4)}
     return numbers
 

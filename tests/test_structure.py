@@ -20,6 +20,7 @@ LAYERS = [  # from the top down; a folder or file imports from its own layer and
     {"train"},
     {"methods"},
     {"parts"},
+    {"features"},
     {"encoders"},
     {"views"},
     {"data"},

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
 __all__ = [
+    "cache",
     "check",
     "demo",
     "embed",
@@ -23,11 +24,13 @@ __all__ = [
     "pack",
     "pretrain",
     "preview",
+    "protocols",
 ]
 SHARED = ("demo", "evaluate", "methods")  # names of verbs that are also names of folders or files here
 
 if TYPE_CHECKING:
     from tapetum.verbs import (
+        cache,
         check,
         demo,
         embed,
@@ -40,6 +43,7 @@ if TYPE_CHECKING:
         pack,
         pretrain,
         preview,
+        protocols,
     )
 
 

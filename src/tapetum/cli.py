@@ -118,7 +118,22 @@ def parameters(verb: Callable) -> dict[str, inspect.Parameter]:
 
 
 def groups_of(verb: Callable) -> list[str]:
-    return [name for name in GROUPS if f"{name}_settings" in inspect.signature(verb).parameters]
+    """The names of groups of settings that a verb takes, --GROUP.setting."""
+    given = inspect.signature(verb).parameters
+    found = [name for name in GROUPS if f"{name}_settings" in given]
+    if "protocol_settings" in given:
+        from tapetum.evaluate import protocols
+
+        found += protocols.names()
+    return found
+
+
+def gathered(verb: Callable, groups: dict[str, dict[str, Any]]) -> dict[str, Any]:
+    """Groups of settings as the verb's keywords: those of protocols in one, all others each in its own."""
+    filled = {name: values for name, values in groups.items() if values}
+    if "protocol_settings" in inspect.signature(verb).parameters:
+        return {"protocol_settings": filled} if filled else {}
+    return {f"{name}_settings": values for name, values in filled.items()}
 
 
 def flags(verb: Callable, setting: str = "*") -> list[str]:
@@ -150,7 +165,7 @@ def read(arguments: list[str]) -> tuple[str, dict[str, Any]]:
             file_given = {n: v for n, v in file_given.items() if n not in LENGTHS}
         given = {**file_given, **given}
         groups = {g: {**file_groups.get(g, {}), **groups.get(g, {})} for g in groups_of(verb)}
-    return name, given | {f"{g}_settings": values for g, values in groups.items() if values}
+    return name, given | gathered(verb, groups)
 
 
 def grouped(arguments: list[str], verb: Callable) -> tuple[dict[str, dict[str, str]], list[str]]:

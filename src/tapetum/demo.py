@@ -21,7 +21,7 @@ from tapetum.evaluate.neighbours import neighbours_png
 from tapetum.evaluate.result import Result
 from tapetum.evaluate.run import show
 from tapetum.evaluate.split import held_out
-from tapetum.evaluate.store import features
+from tapetum.features import Extractor
 
 HELD_OUT = 800  # cells that neither pretraining nor probes see
 FEW = 10  # labels of each class, where there are few
@@ -45,10 +45,12 @@ PRETRAIN: dict[str, Any] = {
     },
 }
 EVALUATE: dict[str, Any] = {
-    "protocols": ["knn", "linear"],
+    "protocols": ["knn", "logistic", "fewlabels"],
     "metric": "auroc",
-    "labels_per_class": [FEW],
-    "draws": 20,
+    "duplicates": False,  # cells look alike
+    "protocol_settings": {
+        "fewlabels": {"counts": [FEW], "shares": [], "draws": 20, "heads": ["knn", "logistic"]}
+    },
 }
 
 
@@ -72,7 +74,9 @@ def demo(out: Path, pretrain: dict[str, Any] = PRETRAIN) -> dict[str, Any]:
     show(found, f"AUROC for defective cells on {HELD_OUT} held-out cells")
     picture = out / "neighbours.png"
     test = open_data(str(data), split="test")
-    neighbours_png(features(load(run), test), picture, title="Solar cells that the encoder finds alike")
+    neighbours_png(
+        Extractor(load(run)).features(test), picture, title="Solar cells that the encoder finds alike"
+    )
     seconds = time.monotonic() - began
     say(f"{kept}, {picture}, {run}/encoder.safetensors; all in {duration(seconds)}")
     return {"results": [r.to_json() for r in found], "neighbours": str(picture), "seconds": seconds}

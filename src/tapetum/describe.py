@@ -1,7 +1,9 @@
 """What the methods are, in words; the skeleton of a new one; and the conformance suite's report."""
 
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import fields
+from inspect import getdoc
 from pathlib import Path
 from typing import Any
 
@@ -57,8 +59,33 @@ def one_method(name: str) -> dict[str, Any]:
     return found
 
 
-def listed(owner: type) -> list[dict[str, Any]]:
-    """The settings of a class, each with its default and what its docstring says of it."""
+def all_protocols() -> list[dict[str, Any]]:
+    """Every protocol and suite, as a table and as data."""
+    from tapetum.evaluate import protocols, suites
+
+    found = [{"name": name, "what": protocols.idea(name)} for name in protocols.names()]
+    for name in suites.names():
+        parts = ", ".join(entry.name for entry in suites.read([name]).entries)
+        found.append({"name": name, "what": f"suite of {parts}"})
+    console.table([list(row.values()) for row in found], ("protocol", "what it measures"))
+    return found
+
+
+def one_protocol(name: str) -> dict[str, Any]:
+    """One protocol: what it does and its settings."""
+    from tapetum.evaluate import protocols
+
+    protocol = protocols.find(name)
+    found: dict[str, Any] = {"name": name, "what": protocols.idea(name), "settings": listed(protocol)}
+    console.say(f"{name}: {found['what']}\n")
+    before, _, _ = (getdoc(protocol) or "").partition("Args:")
+    console.say(" ".join(before.split()) + "\n")
+    console.table([list(row.values()) for row in found["settings"]], (f"--{name}.", "default", "meaning"))
+    return found
+
+
+def listed(owner: Callable) -> list[dict[str, Any]]:
+    """The settings of a class or function, each with its default and what its docstring says of it."""
     _, meanings, _ = settings.documented(owner)
     rows = []
     for name, p in settings.allowed(owner).items():

@@ -144,7 +144,9 @@ def test_row_groups_of_parquet_are_read_once_an_epoch(tmp_path, png, monkeypatch
     monkeypatch.setattr(
         pq.ParquetFile, "read_row_group", lambda self, i, names: (read.append(i), real(self, i, names))[1]
     )
-    canvas = Canvas(source, 8, 0, workers=1)  # a second thread that is held up would come back to groups let go
+    canvas = Canvas(
+        source, 8, 0, workers=1
+    )  # a second thread that is held up would come back to groups let go
     for epoch in range(2):
         read.clear()
         list(canvas.iterate(canvas.order(0, epoch).split(8)))

@@ -1,6 +1,7 @@
 """Files that are written whole or not at all, and the folder for what can be computed again."""
 
 import contextlib
+import hashlib
 import json
 import os
 import tempfile
@@ -21,6 +22,12 @@ except ImportError:  # not on Windows
 def cache_dir() -> Path:
     """Where features and fingerprints are kept: $TAPETUM_CACHE, or ~/.cache/tapetum."""
     return Path(os.environ.get("TAPETUM_CACHE") or Path.home() / ".cache" / "tapetum")
+
+
+def short_id(facts: dict[str, Any]) -> str:
+    """12 hex digits that name these facts, whatever their order."""
+    text = json.dumps(facts, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
 @contextlib.contextmanager

@@ -23,10 +23,12 @@ Positive = Annotated[float, 1e-6]  # what divides: temperatures, alphas
 
 
 def allowed(owner: Callable) -> dict[str, inspect.Parameter]:
-    """The settings of a function or class by name: its keywords. A method's encoder is none of them."""
+    """The settings of a function or class by name: its keywords, without what a method or a protocol works on
+    (its encoder, its case)."""
     found = inspect.signature(owner).parameters.values()
     named = [p for p in found if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
-    return {p.name: p for p in named if not (inspect.isclass(owner) and p.name == "encoder")}
+    given = "encoder" if inspect.isclass(owner) else "case"
+    return {p.name: p for p in named if p.name != given}
 
 
 def check(kind: str, given: Mapping[str, Any], owner: Callable, prefix: str = "") -> dict[str, Any]:

@@ -18,9 +18,8 @@ from tapetum.data.stores import Store
 _CHUNK = 512
 
 
-def fingerprint(store: Store, keys: Sequence[Any], paths: Sequence[str], labels: Sequence[str | None]) -> str:
+def fingerprint(digests: Sequence[bytes], paths: Sequence[str], labels: Sequence[str | None]) -> str:
     """The digest (32 hex digits) of all (path, digest of the content, label), in the order of the paths."""
-    digests = _digests(store, keys)
     rows = sorted(zip(map(_bytes, paths), digests, (_bytes(label or "") for label in labels)))
     whole = hashlib.blake2b(digest_size=16)
     for path, digest, label in rows:
@@ -32,8 +31,9 @@ def _bytes(text: str) -> bytes:
     return unicodedata.normalize("NFC", text).encode(errors="surrogateescape")
 
 
-def _digests(store: Store, keys: Sequence[Any]) -> list[bytes]:
-    """The digest of every image's content, from the cache where its stamp is known there."""
+def digests(store: Store, keys: Sequence[Any]) -> list[bytes]:
+    """16 bytes that name every image's content, from the cache where its stamp is known there; none (b"") of
+    what cannot be read."""
     stamps = [store.stamp(key) for key in keys]
     names = [hashlib.blake2b(_bytes(s), digest_size=16).digest() if s else None for s in stamps]
     known = _cached([name for name in names if name])

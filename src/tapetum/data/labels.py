@@ -81,13 +81,12 @@ def join(source: Source, path: Path) -> Source:
     loose = {**loose, **exact}
     below = [_plain(name) for name in splits(source.paths)[1]] if source.splits else source.paths
     values = cells(table[label])
-    names: list[str | None] = []
-    used = set()
-    for full, short in zip(map(_plain, source.paths), below):
-        row = exact.get(full, exact.get(short, loose.get(full)))
-        names.append(None if row is None else values[row])
-        if row is not None:
-            used.add(row)
+    found = [
+        exact.get(full, exact.get(short, loose.get(full)))
+        for full, short in zip(map(_plain, source.paths), below)
+    ]
+    names = [None if row is None else values[row] for row in found]
+    used = {row for row in found if row is not None}
     if not used:
         shown = written[0] if written else "nothing"
         raise TapetumError(
@@ -95,6 +94,9 @@ def join(source: Source, path: Path) -> Source:
             f"the table has {shown!r}, the data {source.paths[0]!r}."
         )
     out = source.with_labels(names, path.name)
+    further = {name: cells(table[name]) for name in table if name not in (paths, label)}
+    joined = {name: ["" if row is None else text[row] for row in found] for name, text in further.items()}
+    out.columns = {**source.columns, **joined}
     left = len(
         set(written[row] for row in range(len(written)) if row not in used) - {written[r] for r in used}
     )

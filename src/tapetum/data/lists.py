@@ -141,6 +141,8 @@ def open_list(path: Path, table: Table | None = None) -> Source:
     rows = list(kept.values())
     source = Source(path.name, Files(root), list(kept), list(kept))
     source.skipped = skipped
+    others = [name for name in table if name != path_column(table, path)]
+    source.columns = {name: [values[i] for i in rows] for name in others for values in [cells(table[name])]}
     if text := column(table, TEXT):
         texts = cells(table[text])
         source.texts = [texts[i] for i in rows]

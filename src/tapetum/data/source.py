@@ -11,7 +11,7 @@ import numpy as np
 
 from tapetum.base.errors import TapetumError, unknown
 from tapetum.data.decode import MAX_PIXELS, Damaged
-from tapetum.data.fingerprint import fingerprint
+from tapetum.data.fingerprint import digests, fingerprint
 from tapetum.data.form import RGB, Form
 from tapetum.data.stores import Store
 from tapetum.data.structure import natural, split_folder, split_name
@@ -28,6 +28,7 @@ class Source:
     label_origin where the labels came from, for people ("folders", "column 'breed' of dogs.csv", "none")
     split_of     the split of every image, or None
     texts        a text for every image, or None
+    columns      further columns of a list or of a file of labels, a text for every image ("" = none)
     form         the channels and levels in which images are given
     skipped      what was left out while listing: {"path", "reason"}
     notes        sentences that belong into the summary
@@ -41,6 +42,7 @@ class Source:
         self.label_origin = "none"
         self.split_of: list[str] | None = None
         self.texts: list[str] | None = None
+        self.columns: dict[str, list[str]] = {}
         self.skipped: list[dict[str, str]] = []
         self.notes: list[str] = []
         self.max_pixels = MAX_PIXELS
@@ -87,6 +89,7 @@ class Source:
         out.labels = None if self.labels is None else self.labels[chosen]
         out.split_of = None if self.split_of is None else [self.split_of[i] for i in chosen]
         out.texts = None if self.texts is None else [self.texts[i] for i in chosen]
+        out.columns = {name: [cells[i] for i in chosen] for name, cells in self.columns.items()}
         return out
 
     def part(self, split: str) -> Source:
@@ -138,12 +141,22 @@ class Source:
             return [None] * len(self)
         return [self.classes[label] if label >= 0 else None for label in self.labels.tolist()]
 
+    def column(self, name: str) -> list[str]:
+        """A column of the list or of the file of labels, a text for every image. Raises TapetumError."""
+        if name not in self.columns:
+            raise unknown(f"column of {self.name}", name, self.columns)
+        return self.columns[name]
+
     def fingerprint(self) -> str:
         """32 hex digits that name the contents: every path, every image's bytes, every class name.
 
         The same on every machine and wherever the data lies; digests are cached by length and time of change.
         """
-        return fingerprint(self.store, self.keys, self.paths, self.label_names())
+        return fingerprint(self.digests(), self.paths, self.label_names())
+
+    def digests(self) -> list[bytes]:
+        """16 bytes that name each image's content; none (b"") of what cannot be read."""
+        return digests(self.store, self.keys)
 
     def summary(self) -> str:
         """One line for people: images, sizes, classes and their origin, splits, and what was left out."""

@@ -11,7 +11,7 @@ from tapetum.base.errors import TapetumError, unknown
 from tapetum.base.files import replacing
 from tapetum.data.open import open_data
 from tapetum.encoders import Encoder, load
-from tapetum.evaluate.store import Features, features
+from tapetum.features import Extractor, Features
 
 FORMATS = (".npz", ".parquet", ".safetensors")
 
@@ -31,7 +31,7 @@ def embed(
     Rows are sorted by path; those of images that cannot be read are not-a-number. .npz has `features` float32
     [N, D], `paths` text [N], and where there are labels `labels` int64 [N] (-1 = unknown) and `classes` text
     [C]; .parquet has the columns path, features and label (the class's name); .safetensors has paths and
-    classes as JSON in its metadata. `settings`: batch_size, precision, device, workers, see `store.features`.
+    classes as JSON in its metadata. `settings`: see `Extractor`.
 
     Raises TapetumError when `out` exists, unless `overwrite`, or ends otherwise.
     """
@@ -40,7 +40,7 @@ def embed(
         raise unknown("format", out.suffix or out.name, FORMATS)
     if out.exists() and not overwrite:
         raise TapetumError(f"{out} exists already; give another name, or ask to overwrite it.")
-    found = features(load(encoder, image_size), open_data(data, labels), **settings)
+    found = Extractor(load(encoder, image_size), **settings).features(open_data(data, labels))
     {".npz": _npz, ".parquet": _parquet, ".safetensors": _safetensors}[out.suffix](out, found)
     return found
 

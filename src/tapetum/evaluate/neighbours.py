@@ -12,7 +12,7 @@ from tapetum.base import random
 from tapetum.base.errors import TapetumError
 from tapetum.base.files import write_atomic
 from tapetum.evaluate.split import in_turn
-from tapetum.evaluate.store import Features
+from tapetum.features import Features
 
 TILE, FRAME, GAP, MARGIN, CAPTION, BREAK = 128, 5, 14, 32, 24, 30  # pixels
 INK, GREY, PAPER, LINE = "#1f2933", "#66727f", "#ffffff", "#d5dae0"

@@ -1,23 +1,16 @@
 """A number that can be believed: the value, its error bar, and what was measured how."""
 
-import hashlib
-import json
 import math
-from collections.abc import Iterable
-from dataclasses import asdict, dataclass, field, fields
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
 from tapetum.base.errors import TapetumError
-from tapetum.base.files import read_json, write_json
+from tapetum.base.files import read_json, short_id, write_json
+from tapetum.evaluate.answers import Answers
 
-FORMAT = 1
-
-
-def short_id(facts: dict[str, Any]) -> str:
-    """12 hex digits that name these facts, whatever their order."""
-    text = json.dumps(facts, sort_keys=True, separators=(",", ":"), allow_nan=False)
-    return hashlib.sha256(text.encode()).hexdigest()[:12]
+FORMAT = 2
 
 
 @dataclass(frozen=True)
@@ -26,7 +19,8 @@ class Result:
     name: the protocol and its metric, such as "knn accuracy".
     value: the number.
     error_bar: one standard error of it.
-    error_kind: over what that standard error goes.
+    interval: from where to where it is believed to lie, at 95 %.
+    error_kind: over what these go.
     n: how many images were scored.
     seeds: of the draws behind it.
     protocol: how it was measured: data fingerprints, split, head, schedule, the protocol file's version.
@@ -34,11 +28,14 @@ class Result:
     row: what the subject is called in tables: "encoder", "start", "random weights", "pixels".
     notes: sentences that a reader of the number must know.
     details: what the protocol found on the way, such as the penalty that was chosen.
+    cost: of the subject: parameters, multiplications of one image, width of the features.
+    answers: for each image, by which two subjects are compared; kept in a file beside the results.
     """
 
     name: str
     value: float
     error_bar: float
+    interval: tuple[float, float]
     error_kind: str
     n: int
     seeds: list[int]
@@ -47,6 +44,8 @@ class Result:
     row: str = "encoder"
     notes: list[str] = field(default_factory=list)
     details: dict[str, Any] = field(default_factory=dict)
+    cost: dict[str, Any] = field(default_factory=dict)
+    answers: Answers | None = field(default=None, compare=False, repr=False)
 
     @property
     def protocol_id(self) -> str:
@@ -63,15 +62,19 @@ class Result:
 
     def to_json(self) -> dict[str, Any]:
         """Everything, with both ids, as JSON has it."""
-        return {"protocol_id": self.protocol_id, "subject_id": self.subject_id, **asdict(self)}
+        own = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "answers"}
+        return {"protocol_id": self.protocol_id, "subject_id": self.subject_id, **own}
 
     @classmethod
     def from_json(cls, facts: dict[str, Any], where: str = "a result") -> "Result":
         """Raises TapetumError when facts are missing or are not those that the ids were made of."""
         try:
-            result = cls(**{f.name: facts[f.name] for f in fields(cls)})
+            own = {f.name: facts[f.name] for f in fields(cls) if f.name != "answers"}
+            low, high = map(_number, own["interval"])
+            own |= {"interval": (low, high), "error_bar": _number(own["error_bar"])}
+            result = cls(**own)
             same = (result.protocol_id, result.subject_id) == (facts["protocol_id"], facts["subject_id"])
-        except (KeyError, TypeError) as error:
+        except (KeyError, TypeError, ValueError) as error:
             raise TapetumError(f"{where} is not a result: {error} is missing or of a wrong kind.") from error
         if not same:
             raise TapetumError(f"{where} was changed after it was written: its ids do not fit its facts.")
@@ -112,10 +115,36 @@ def read_results(path: str | Path) -> list[Result]:
     return [Result.from_json(facts, f"result {i} in {path}") for i, facts in enumerate(content["results"])]
 
 
-def add_results(path: str | Path, results: Iterable[Result]) -> None:
-    """Add to the results in a file; only one with the same protocol id and subject id is replaced."""
+def add_results(path: str | Path, results: Iterable[Result], paths: Sequence[str] = ()) -> None:
+    """Add to the results in a file; only one with the same protocol id and subject id is replaced.
+
+    Answers go into the folder beside it that has the file's name; `paths` are those of all test images.
+    """
+    results = list(results)
     merged = {(r.protocol_id, r.subject_id): r for r in [*read_results(path), *results]}
     for result in merged.values():
-        if not math.isfinite(result.value + result.error_bar):
+        if not math.isfinite(result.value):
             raise TapetumError(f"{result.name} is {result}, which is no number to keep.")
-    write_json(path, {"format": FORMAT, "results": [result.to_json() for result in merged.values()]})
+    for result in results:
+        if result.answers is not None:
+            rows = [paths[row] for row in result.answers.rows.tolist()] if paths else []
+            result.answers.save(answers_file(path, result), rows)
+    write_json(path, {"format": FORMAT, "results": [_finite(r.to_json()) for r in merged.values()]})
+
+
+def answers_file(path: str | Path, result: Result) -> Path:
+    """Where the answers behind a result of this file are kept."""
+    return Path(path).with_suffix("") / f"{result.protocol_id}-{result.subject_id}.npz"
+
+
+def _number(value: float | None) -> float:
+    return math.nan if value is None else float(value)
+
+
+def _finite(value: Any) -> Any:
+    """JSON has no name for what is not a number: null."""
+    if isinstance(value, dict):
+        return {key: _finite(part) for key, part in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(part) for part in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

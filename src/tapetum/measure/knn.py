@@ -1,5 +1,7 @@
 """The weighted nearest-neighbour vote: how well neighbours in feature space share a label."""
 
+from collections.abc import Iterator
+
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -26,22 +28,46 @@ def knn_scores(
     Queries are taken in portions, so memory does not grow with their number.
     """
     classes = classes or int(labels.max()) + 1
-    voters = int((labels >= 0).sum()) - leave_one_out
+    votes = torch.zeros(len(queries), classes, device=bank.device)
+    silent, votes_for = labels < 0, labels.clamp(min=0)
+    for rows, near, index in _nearest(bank, queries, k, silent, leave_one_out):
+        votes[rows].scatter_add_(1, votes_for[index], _weights(near, temperature))
+    return votes
+
+
+@torch.no_grad()
+def knn_average(
+    bank: Tensor, said: Tensor, queries: Tensor, k: int = 20, temperature: float = 0.07
+) -> Tensor:
+    """The mean [M, W] of what the k nearest rows of `bank` [N, D] say [N, W], weighted as in `knn_scores`."""
+    out = torch.empty(len(queries), said.shape[1], device=bank.device)
+    silent = torch.zeros(len(bank), dtype=torch.bool, device=bank.device)
+    for rows, near, index in _nearest(bank, queries, k, silent, False):
+        out[rows] = (_weights(near, temperature)[:, None] @ said[index]).squeeze(1)
+    return out
+
+
+def _weights(near: Tensor, temperature: float) -> Tensor:
+    return (near / temperature).softmax(1)  # exp(s / temperature), safe for any temperature
+
+
+def _nearest(
+    bank: Tensor, queries: Tensor, k: int, silent: Tensor, leave_one_out: bool
+) -> Iterator[tuple[slice, Tensor, Tensor]]:
+    """For portions of the queries: which rows they are, their k largest cosines [m, k], and of which rows of
+    the bank [m, k]; `silent` ones [N] are passed over."""
+    voters = int((~silent).sum()) - leave_one_out
     if voters < 1:
         raise ValueError("no labelled row is left to vote")
     bank = F.normalize(bank.float(), dim=1)
-    silent, votes_for = labels < 0, labels.clamp(min=0)
     portion = max(1, _CELLS // len(bank))
-    votes = torch.zeros(len(queries), classes, device=bank.device)
     for start in range(0, len(queries), portion):
         part = F.normalize(queries[start : start + portion].float(), dim=1)
         near = (part @ bank.T).masked_fill_(silent, -torch.inf)  # [m, N]
         if leave_one_out:
             near[:, start : start + len(part)].fill_diagonal_(-torch.inf)
-        near, index = near.topk(min(k, voters), dim=1)  # [m, k]
-        weight = (near / temperature).softmax(1)  # exp(s / temperature), safe for any temperature
-        votes[start : start + portion].scatter_add_(1, votes_for[index], weight)
-    return votes
+        near, index = near.topk(min(k, voters), dim=1)
+        yield slice(start, start + len(part)), near, index
 
 
 def knn_accuracy(

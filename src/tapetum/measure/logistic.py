@@ -14,6 +14,7 @@ def logistic_path(
 
         mean cross-entropy + penalty / 2 * sum of squared weights
 
+    or, for labels of several classes [N, C] in {0, 1}, the sum over classes of their binary cross-entropies,
     which is scikit-learn's LogisticRegression at C = 1 / (N * penalty); biases are free. Each solution starts
     from the last, so give the largest penalty first. x is float64 for exact answers, float32 for fast ones.
     """
@@ -25,8 +26,9 @@ def logistic_path(
             torch.eye(len(spread), dtype=torch.float64, device=x.device),
         )
     weight, bias = x.new_zeros(classes, x.shape[1]).double(), x.new_zeros(classes).double()
+    likely = 1 / classes if labels.ndim == 1 else 0.5
     for penalty in penalties:
-        scale = (spread * (1 - 1 / classes) / classes + penalty).rsqrt()
+        scale = (spread * (1 - likely) * likely + penalty).rsqrt()
         inner, bias = _descend(x, labels, penalty, within * scale, (weight @ within / scale, bias))
         weight = inner @ (within * scale).T
         yield weight @ basis.T if fewer else weight, bias
@@ -51,11 +53,16 @@ def _descend(
         line_search_fn="strong_wolfe",
     )
 
+    def fitted(logits: Tensor, labels: Tensor) -> Tensor:
+        if labels.ndim == 1:
+            return F.cross_entropy(logits, labels)
+        return F.binary_cross_entropy_with_logits(logits, labels.double(), reduction="sum") / len(labels)
+
     def objective() -> Tensor:
         steps.zero_grad()
         weight = inner @ basis.T
         logits = F.linear(x, weight.to(x.dtype)).double() + bias  # sums in double precision: see small gains
-        loss = F.cross_entropy(logits, labels) + penalty / 2 * weight.square().sum()
+        loss = fitted(logits, labels) + penalty / 2 * weight.square().sum()
         loss.backward()
         return loss
 
@@ -72,3 +79,18 @@ def _axes(x: Tensor) -> tuple[Tensor, Tensor]:
     spread, left = torch.linalg.eigh(x @ x.T / n)
     there = spread > 1e-6 * spread[-1]
     return x.T @ left[:, there] / (n * spread[there]).sqrt(), spread[there]
+
+
+def ridge_path(x: Tensor, y: Tensor, penalties: Iterable[float]) -> Iterator[tuple[Tensor, Tensor]]:
+    """For each penalty the weights [1, D] and the bias [1] that minimise, over x [N, D] and y [N],
+
+        mean squared error + penalty * sum of squared weights
+
+    which is scikit-learn's Ridge at alpha = N * penalty; the bias is free.
+    """
+    middle, mean = x.mean(0), y.mean()
+    basis, spread = (part.double() for part in _axes(x - middle))
+    along = ((y - mean) @ (x - middle) / len(x)).double() @ basis  # [r]
+    for penalty in penalties:
+        weight = (basis @ (along / (spread + penalty)))[None]
+        yield weight, mean - weight @ middle.double()

@@ -36,15 +36,81 @@ def auroc(scores: Tensor, positive: Tensor) -> float:
     return above / (positives * negatives)
 
 
-def bootstrap(metric: Callable[[Tensor], float], n: int, seed: int = 0, repeats: int = 200) -> float:
-    """The standard error of `metric` over the choice of n rows (Efron 1979).
+def average_precision(scores: Tensor, positive: Tensor) -> float:
+    """The mean, over the positive rows, of the precision among all rows that score at least as high.
 
-    `metric` takes row numbers [n], drawn with replacement, and returns a number; draws on which it is not
-    defined are left out. Not a number when fewer than two are defined.
+    `scores` [N] are numbers, `positive` [N] bool; tied rows count together, as scikit-learn does it. Not a
+    number without a positive row.
+    """
+    order = scores.argsort(descending=True)
+    ranked, right = scores[order], positive[order].double()
+    last = torch.ones(len(ranked), dtype=torch.bool)
+    last[:-1] = ranked[1:] != ranked[:-1]  # of each group of ties
+    found, seen = right.cumsum(0)[last], torch.arange(1, len(ranked) + 1)[last]
+    gained = found.diff(prepend=found.new_zeros(1))
+    return float((gained * found / seen).sum() / right.sum())
+
+
+def mean_average_precision(scores: Tensor, truth: Tensor) -> float:
+    """The mean of `average_precision` over the classes that occur; scores and truth (0 or 1) are [N, C]."""
+    there = [c for c in range(truth.shape[1]) if truth[:, c].any()]
+    each = [average_precision(scores[:, c], truth[:, c] > 0) for c in there]
+    return float(torch.tensor(each).mean())
+
+
+def r2(predicted: Tensor, truth: Tensor) -> float:
+    """The share of the variance of `truth` [N] that `predicted` [N] explains; 1 at best, 0 for the mean."""
+    predicted, truth = predicted.double(), truth.double()
+    return float(1 - (predicted - truth).square().sum() / (truth - truth.mean()).square().sum())
+
+
+def mean_absolute_error(predicted: Tensor, truth: Tensor) -> float:
+    """The mean of |predicted - truth|, both [N], in the labels' own unit."""
+    return float((predicted.double() - truth.double()).abs().mean())
+
+
+def spearman(predicted: Tensor, truth: Tensor) -> float:
+    """The correlation of the ranks of `predicted` [N] and `truth` [N], ties sharing their mean rank."""
+    return float(torch.corrcoef(torch.stack([_ranks(predicted), _ranks(truth)]))[0, 1])
+
+
+def _ranks(values: Tensor) -> Tensor:
+    _, group, count = values.double().unique(return_inverse=True, return_counts=True)
+    return (count.cumsum(0).double() - (count - 1) / 2)[group]
+
+
+def mean(values: Tensor, truth: Tensor) -> float:
+    """The mean of `values` [N]: scores of single rows, such as the average precision of each query."""
+    return float(values.double().mean())
+
+
+# (answers [N, ...], truth [N, ...]) -> a number; and those that fit each kind of labels, the usual one first
+METRICS: dict[str, Callable[[Tensor, Tensor], float]] = {
+    "accuracy": accuracy,
+    "balanced_accuracy": balanced_accuracy,
+    "auroc": auroc,
+    "mean_average_precision": mean_average_precision,
+    "r2": r2,
+    "mean_absolute_error": mean_absolute_error,
+    "spearman": spearman,
+    "mean": mean,
+}
+OF_KIND = {
+    "class": ("accuracy", "balanced_accuracy", "auroc"),
+    "classes": ("mean_average_precision",),
+    "number": ("r2", "mean_absolute_error", "spearman"),
+}
+
+
+def bootstrap(metric: Callable[[Tensor], float], n: int, seed: int = 0, repeats: int = 400) -> Tensor:
+    """Values of `metric` on n rows drawn with replacement (Efron 1979), float64, sorted.
+
+    `metric` takes row numbers [n] and returns a number; draws on which it is not defined are left out. Their
+    spread is the standard error, their quantiles an interval.
     """
     values = []
     for repeat in range(repeats):
         u = random.uniform(seed, repeat, torch.arange(n), "bootstrap").double()
         values.append(metric((u * n).long()))
     found = torch.tensor(values, dtype=torch.float64)
-    return float(found[found.isfinite()].std())
+    return found[found.isfinite()].sort().values

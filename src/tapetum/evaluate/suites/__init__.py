@@ -1,0 +1,105 @@
+"""Suites: a name, or a YAML file, that stands for a list of protocols and data sets."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from tapetum.base import settings
+from tapetum.base.errors import TapetumError, unknown
+from tapetum.evaluate import protocols
+
+HERE = Path(__file__).parent
+DATA = ("name", "group", "train", "test", "labels", "label_kind", "metric", "group_by", "train_images")
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A protocol and its settings, parsed."""
+
+    name: str
+    settings: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Suite:
+    """Args:
+    entries: what is run.
+    data: on which sets, each with keys of DATA; [] means the one that the caller names.
+    root: where their relative paths start; None is where the caller's data lie.
+    """
+
+    entries: list[Entry]
+    data: list[dict[str, Any]] = field(default_factory=list)
+    root: Path | None = None
+
+
+def names() -> list[str]:
+    """The suites that come with the package."""
+    return sorted(file.stem for file in HERE.glob("*.yaml"))
+
+
+def read(asked: Sequence[str], given: Mapping[str, Mapping[str, Any]] | None = None) -> Suite:
+    """The suite of these names of protocols and suites and paths of YAML files, one after the other.
+
+    `given` are settings by protocol; they win over those of a file. Raises TapetumError for what is unknown.
+    """
+    if not asked:
+        raise TapetumError("there is nothing to measure with: protocols is empty, such as knn,logistic.")
+    entries: list[Entry] = []
+    data: list[dict[str, Any]] = []
+    root: Path | None = None
+    for name in asked:
+        if name in protocols.names():
+            entries.append(_entry(name, {}, given))
+            continue
+        own = str(name).endswith((".yaml", ".yml"))
+        if not own and name not in names():
+            raise unknown("protocol or suite", name, [*protocols.names(), *names()])
+        path = Path(name) if own else HERE / f"{name}.yaml"
+        tree = _tree(path)
+        for item in tree["protocols"]:
+            item = {"protocol": item} if isinstance(item, str) else dict(item)
+            if "protocol" not in item:
+                raise TapetumError(
+                    f"{path}: an entry of protocols is a name, or has the key 'protocol': {item}."
+                )
+            entries.append(_entry(str(item.pop("protocol")), item, given))
+        data += tree.get("data", [])
+        root = path.parent.absolute() if own else None
+    if wrong := sorted(set(given or {}) - {entry.name for entry in entries}):
+        raise unknown(
+            "protocol with settings, but not among those that run:", wrong[0], {e.name for e in entries}
+        )
+    return Suite(entries, data, root)
+
+
+def _entry(name: str, own: dict[str, Any], given: Mapping[str, Mapping[str, Any]] | None) -> Entry:
+    protocol = protocols.find(name)
+    typed = {**own, **(given or {}).get(name, {})}
+    parsed = settings.check(f"setting of {name}", typed, protocol, f"{name}.")
+    return Entry(name, parsed)
+
+
+def _tree(path: Path) -> dict[str, Any]:
+    try:
+        tree = yaml.safe_load(path.read_text())
+    except (OSError, UnicodeDecodeError) as error:
+        raise TapetumError(
+            f"the suite {path} cannot be read: {getattr(error, 'strerror', error)}."
+        ) from error
+    except yaml.YAMLError as error:
+        raise TapetumError(f"{path} is not readable YAML: {' '.join(str(error).split())}.") from error
+    tree = {"protocols": tree} if isinstance(tree, list) else tree
+    if not isinstance(tree, dict) or not isinstance(tree.get("protocols"), list):
+        raise TapetumError(f"{path} is no suite: it needs a list of protocols.")
+    for key in tree.keys() - {"protocols", "data"}:
+        raise unknown(f"key in {path}", key, ("protocols", "data"))
+    for row in tree.get("data", []):
+        if not isinstance(row, dict) or "train" not in row:
+            raise TapetumError(f"{path}: an entry of data names at least 'train': {row}.")
+        for key in row.keys() - set(DATA):
+            raise unknown(f"key of data in {path}", key, DATA)
+    return tree
