@@ -8,6 +8,7 @@ import hashlib
 import importlib
 import pkgutil
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from pathlib import Path
 from typing import Any, Literal
@@ -15,6 +16,7 @@ from typing import Any, Literal
 import numpy as np
 
 from tapetum.base.errors import TapetumError, unknown
+from tapetum.data.canvas import cores
 from tapetum.data.decode import is_image
 from tapetum.views.corruptions import frost as ice
 from tapetum.views.corruptions.numbers import Draws, Numbers
@@ -132,9 +134,11 @@ def each(pixels: np.ndarray, keys: np.ndarray, change: Callable[[np.ndarray, int
     """`change` of every image uint8 [H, W, 3] and key, of images [B, C, S, S] with keys [B]."""
     if pixels.shape[1] not in (1, 3):
         raise TapetumError(f"corruptions need images of 3 channels, or of 1; these have {pixels.shape[1]}.")
-    out = np.empty_like(pixels)
-    for i, (image, key) in enumerate(zip(pixels, keys.tolist())):
+
+    def changed(image: np.ndarray, key: int) -> np.ndarray:
         x = np.ascontiguousarray(np.broadcast_to(image, (3, *image.shape[1:])).transpose(1, 2, 0))
         y = change(x, key).transpose(2, 0, 1)
-        out[i] = y if len(image) == 3 else y.mean(0, keepdims=True).round()
-    return out
+        return y if len(image) == 3 else y.mean(0, keepdims=True).round().astype(np.uint8)
+
+    with ThreadPoolExecutor(cores()) as pool:
+        return np.stack(list(pool.map(changed, pixels, keys.tolist())))
