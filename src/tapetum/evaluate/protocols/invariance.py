@@ -13,6 +13,7 @@ from tapetum.base import random
 from tapetum.base.errors import TapetumError, unknown
 from tapetum.data.source import Source
 from tapetum.evaluate.case import Case
+from tapetum.evaluate.changed import changed
 from tapetum.evaluate.result import Result
 from tapetum.features import View
 from tapetum.features.extract import seed as seed_of
@@ -86,17 +87,6 @@ def protocol(
                 case, words, facts, rows, (x, pair[0], amounts[0]), (queries, pair[1], amounts[1])
             )
     return found
-
-
-def changed(operation: Operation, seed: int) -> View:
-    """Each image changed by the amounts that its content draws."""
-
-    def apply(pixels: Tensor, keys: Tensor) -> Tensor:
-        side = pixels.shape[-1]
-        size = torch.full((len(pixels), 2), side)
-        return engine.draw(operation, pixels, size, views.Draw(seed, 0, 0, keys), side)[0]
-
-    return View({"operation": repr(operation), "seed": seed}, apply)
 
 
 def invariance(clean: Tensor, twin: Tensor) -> tuple[Tensor, float, float]:
