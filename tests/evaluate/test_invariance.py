@@ -13,12 +13,12 @@ from torch import nn
 from tapetum.base.errors import TapetumError
 from tapetum.data.open import open_data
 from tapetum.encoders import Encoder
+from tapetum.evaluate.altered import drawn
 from tapetum.evaluate.case import Case
-from tapetum.evaluate.changed import changed
 from tapetum.evaluate.protocols import invariance
 from tapetum.features import Extractor
 from tapetum.measure.logistic import ridge_path
-from tapetum.views import fast
+from tapetum.views import View, fast
 
 
 class Columns(nn.Module):
@@ -95,7 +95,7 @@ def test_amounts_are_read_where_features_hold_them(made):
 def test_the_numbers_are_their_definitions(made):
     case = made(Columns())
     results = invariance.protocol(case, operations=("crop",))
-    view = changed(invariance.OPERATIONS["crop"](1.0), 0)
+    view = drawn(View((invariance.OPERATIONS["crop"](1.0),)), 0)
     x, y = (np.array(case.of("train", view=v).x, np.float64) for v in (None, view))
     a, b = (np.array(case.of("test", view=v).x, np.float64) for v in (None, view))
     cos = (a @ b.T) / np.linalg.norm(a, axis=1)[:, None] / np.linalg.norm(b, axis=1)
@@ -117,7 +117,7 @@ def test_amounts_are_those_that_the_pictures_were_made_with(made):
     operation = invariance.OPERATIONS["brightness"](0.3)
     factor = invariance._amounts(operation, case.test.keys, case)[:, 0]
     clean, light = (
-        torch.from_numpy(np.array(case.of("test", view=v).x)) for v in (None, changed(operation, 0))
+        torch.from_numpy(np.array(case.of("test", view=v).x)) for v in (None, drawn(View((operation,)), 0))
     )
     spread = light[:, 3:].sum(1) / clean[:, 3:].sum(1)
     assert torch.corrcoef(torch.stack([factor, spread]))[0, 1] > 0.95 and factor.std() > 0.1

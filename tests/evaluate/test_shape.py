@@ -12,7 +12,7 @@ from tapetum.base.errors import TapetumError
 from tapetum.data.open import open_data
 from tapetum.encoders import Encoder
 from tapetum.evaluate.case import Case
-from tapetum.evaluate.changed import first_of_twins, of_another_class, of_another_row
+from tapetum.evaluate.mixed import first_of_twins, of_another_class, of_another_row
 from tapetum.evaluate.protocols import shape, style
 from tapetum.features import Extractor
 

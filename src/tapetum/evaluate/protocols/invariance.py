@@ -12,8 +12,8 @@ from tapetum import views
 from tapetum.base import random
 from tapetum.base.errors import TapetumError, unknown
 from tapetum.data.source import Source
+from tapetum.evaluate.altered import drawn
 from tapetum.evaluate.case import Case
-from tapetum.evaluate.changed import changed
 from tapetum.evaluate.result import Result
 from tapetum.features import View
 from tapetum.features.extract import seed as seed_of
@@ -78,7 +78,7 @@ def protocol(
     for name in dict.fromkeys(operations):
         for strength in strengths:
             operation = OPERATIONS[name](strength)
-            view = changed(operation, case.seed)
+            view = drawn(views.View((operation,)), 0, case.seed)
             pair = _features(case, seen, view), _features(case, judged, view)
             amounts = [_amounts(operation, s.digests(), case) for s in (seen, judged)]
             words = f"{name} at {strength:g}" if len(strengths) > 1 else name

@@ -11,8 +11,9 @@ from tapetum import views
 from tapetum.base.errors import TapetumError
 from tapetum.base.settings import Count, Positive
 from tapetum.data.open import open_data
+from tapetum.evaluate.altered import drawn
 from tapetum.evaluate.case import Case
-from tapetum.evaluate.changed import changed, first_of_twins, mixed, of_another_class
+from tapetum.evaluate.mixed import first_of_twins, mixed, of_another_class
 from tapetum.evaluate.result import Result
 from tapetum.evaluate.robust import Head, Judge
 from tapetum.features import View
@@ -71,8 +72,8 @@ def protocol(
         details=counts,
     )  # fmt: skip
     kinds = {
-        f"{grid} x {grid} patches shuffled": changed(views.PatchShuffle(grid), case.seed),
-        "smoothed": changed(views.Blur(1, (sigma, sigma)), case.seed),
+        f"{grid} x {grid} patches shuffled": drawn(views.View((views.PatchShuffle(grid),)), 0, case.seed),
+        "smoothed": drawn(views.View((views.Blur(1, (sigma, sigma)),)), 0, case.seed),
         "edges": View({"edges": 1}, _edges),
     }
     clean = {"clean accuracy": float(1 - judge.wrong().mean())}

@@ -11,7 +11,7 @@ from tapetum.base.settings import Count
 from tapetum.data.open import open_data
 from tapetum.data.source import Source
 from tapetum.evaluate.case import Case
-from tapetum.evaluate.changed import first_of_twins, mixed, of_another_row
+from tapetum.evaluate.mixed import first_of_twins, mixed, of_another_row
 from tapetum.evaluate.result import Result
 from tapetum.evaluate.robust import Head, Judge
 from tapetum.features import View, in_order

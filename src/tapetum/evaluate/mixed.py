@@ -1,4 +1,4 @@
-"""Prepared images changed before the encoder sees them: by an operation, or by other images."""
+"""Prepared images that are mixed with others before the encoder sees them, and who is mixed with whom."""
 
 from collections.abc import Callable
 from typing import Any
@@ -7,26 +7,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from tapetum import views
 from tapetum.base import random
 from tapetum.base.files import short_id
 from tapetum.data.source import Source
 from tapetum.encoders import Encoder
 from tapetum.features import View
 from tapetum.features.extract import seed as seed_of
-from tapetum.views import engine
-from tapetum.views.operation import Operation
-
-
-def changed(operation: Operation, seed: int) -> View:
-    """Each image changed by the amounts that its content draws."""
-
-    def apply(pixels: Tensor, keys: Tensor) -> Tensor:
-        side = pixels.shape[-1]
-        size = torch.full((len(pixels), 2), side)
-        return engine.draw(operation, pixels, size, views.Draw(seed, 0, 0, keys), side)[0]
-
-    return View({"operation": repr(operation), "seed": seed}, apply)
 
 
 def mixed(
