@@ -1,4 +1,4 @@
-"""What resizing and normalisation alone do: kNN with each of them swapped (Corley et al., arXiv:2305.13456)."""
+"""What resizing and normalisation alone do: kNN with each of them swapped. arXiv:2305.13456"""
 
 from collections.abc import Iterator
 from dataclasses import replace
@@ -40,9 +40,9 @@ def protocol(
     train_images: Count = 2000,
     images: Count = 500,
 ) -> list[Result]:
-    """The same kNN on the same images, with what comes before the encoder as it is and swapped: one thing at a
-    time, or all with all. Features of the image's statistics, and of convolutions with random patches of the
-    training images, stand beside it.
+    """The same kNN on the same images, with what comes before the encoder as it is and swapped: one thing at
+    a time, or all with all. Features of the image's statistics, and of convolutions with random patches of
+    the training images, stand beside it.
 
     Args:
         sizes: of the images, as multiples of the encoder's own.
@@ -105,23 +105,16 @@ def _swapped(
     cross: bool,
 ) -> Iterator[tuple[str, Spec]]:
     """(words, spec) of each variant that differs from the encoder's own."""
+    sides = [side for s in sizes if (side := round(s * spec.image_size))]
     options: list[list[tuple[str, dict[str, Any]]]] = [
-        [
-            (f"{round(s * spec.image_size)} pixels", {"image_size": max(1, round(s * spec.image_size))})
-            for s in sizes
-        ],
-        [(f, {"fit": f, "crop_pct": 1.0 if f != "crop" else spec.crop_pct}) for f in fits],
-        [(f"normalised by {n}", _statistics(n, spec, train)) for n in norms],
+        [(f"{side} pixels", {"image_size": side}) for side in sides],
+        [(fit, {"fit": fit, "crop_pct": spec.crop_pct if fit == "crop" else 1.0}) for fit in fits],
+        [(f"normalised by {norm}", _statistics(norm, spec, train)) for norm in norms],
     ]
-    same: tuple[str, dict[str, Any]] = ("", {})
+    nothing: tuple[str, dict[str, Any]] = ("", {})
+    choices: list[tuple] = [(option,) for each in options for option in each]
     if cross:
-        choices = list(product(*([same, *each] for each in options)))
-    else:
-        choices = [
-            tuple(option if i == at else same for i in range(3))
-            for at, each in enumerate(options)
-            for option in each
-        ]
+        choices = list(product(*([nothing, *each] for each in options)))
     seen = [spec.preprocessing()]
     for choice in choices:
         made = replace(spec, **{name: value for _, changes in choice for name, value in changes.items()})
@@ -141,13 +134,10 @@ def _statistics(norm: Norm, spec: Spec, train: Source) -> dict[str, Any]:
         blank = Encoder(torch.nn.Flatten(), replace(spec, name="pixels", model="", args={}))
         rows = range(0, len(train), max(1, len(train) // LOOK))
         pixels = np.stack([blank.prepare(train.read(row)) for row in rows]) / 255
-        mean, std = pixels.mean((0, 2, 3)), pixels.std((0, 2, 3)).clip(1e-3)
-        return {"mean": tuple(mean.round(4).tolist()), "std": tuple(std.round(4).tolist())}
+        middle, spread = pixels.mean((0, 2, 3)).round(4), pixels.std((0, 2, 3)).clip(1e-3).round(4)
+        return {"mean": tuple(middle.tolist()), "std": tuple(spread.tolist())}
     if norm == "imagenet" and count == 3:
         return {"mean": MEAN, "std": STD}
-    low, high = {
-        "half": (0.5, 0.5),
-        "imagenet": (float(np.mean(MEAN)), float(np.mean(STD))),
-        "none": (0.0, 1.0),
-    }[norm]
-    return {"mean": (low,) * count, "std": (high,) * count}
+    average = (float(np.mean(MEAN)), float(np.mean(STD)))  # for images of other channels
+    mean, std = {"half": (0.5, 0.5), "imagenet": average, "none": (0.0, 1.0)}[norm]
+    return {"mean": (mean,) * count, "std": (std,) * count}
