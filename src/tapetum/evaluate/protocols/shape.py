@@ -12,6 +12,7 @@ from tapetum.base.errors import TapetumError
 from tapetum.base.settings import Count, Positive
 from tapetum.data.open import open_data
 from tapetum.evaluate.altered import drawn
+from tapetum.evaluate.answers import Answers
 from tapetum.evaluate.case import Case
 from tapetum.evaluate.mixed import first_of_twins, mixed, of_another_class
 from tapetum.evaluate.result import Result
@@ -49,12 +50,7 @@ def protocol(
         sigma: of the smoothing, in pixels of a 224-pixel image.
     """
     judge = Judge(case, head, images)
-    notes = list(judge.notes)
-    if data is None:
-        predicted, shape, texture, rows, facts = _conflicts(judge)
-    else:
-        predicted, shape, texture, facts = _given(judge, data, notes)
-        rows = np.arange(len(shape))
+    predicted, shape, texture, rows, facts, notes = _conflicts(judge) if data is None else _given(judge, data)
     by_shape, by_texture = predicted == shape, predicted == texture
     decided = by_shape | by_texture
     counts = {
@@ -66,10 +62,15 @@ def protocol(
         raise TapetumError(
             f"shape: none of {len(shape):,} images was taken for its shape's or texture's class."
         )
-    share = case.result(
-        "shape", VERSION, "mean", by_shape[decided].double().numpy()[None], shape[decided],
-        rows=rows[decided.numpy()], label="shape share", head=judge.facts() | facts, notes=notes,
-        details=counts,
+    kept = decided.numpy()
+    chosen = Answers(
+        "mean", by_shape.double().numpy()[kept][None], shape.numpy()[kept], rows[kept], seed=case.seed
+    )
+    value, error, interval, kind = chosen.summary()
+    share = case.measured(
+        "shape", VERSION, "mean", value, error, interval=interval, error_kind=kind, n=len(chosen.rows),
+        label="shape share", head=judge.facts() | facts, notes=[*judge.notes, *notes], details=counts,
+        answers=chosen if data is None else None,  # whose rows are test images
     )  # fmt: skip
     kinds = {
         f"{grid} x {grid} patches shuffled": drawn(views.View((views.PatchShuffle(grid),)), 0, case.seed),
@@ -86,8 +87,12 @@ def protocol(
     ]  # fmt: skip
 
 
-def _conflicts(judge: Judge) -> tuple[Tensor, Tensor, Tensor, np.ndarray, dict]:
-    """Answers, classes of shape and texture, rows of the shapes, and facts, of test images mixed in pairs."""
+# answers, classes of shape and texture, rows, facts, notes
+Found = tuple[Tensor, Tensor, Tensor, np.ndarray, dict, list[str]]
+
+
+def _conflicts(judge: Judge) -> Found:
+    """Of test images mixed in pairs; rows are those of the shapes."""
     known = np.flatnonzero((judge.truth < len(judge.classes)).numpy())
     truth, source = judge.truth[known], judge.source.take(known)
     if len(truth.unique()) < 2:
@@ -99,7 +104,8 @@ def _conflicts(judge: Judge) -> tuple[Tensor, Tensor, Tensor, np.ndarray, dict]:
     predicted = judge.scores(torch.from_numpy(x)).argmax(1)
     differ = truth != truth[partner]  # all, but for images of one content under two labels
     facts = {"conflicts": "phase and amplitude"}
-    return predicted[differ], truth[differ], truth[partner][differ], judge.rows[known][differ.numpy()], facts
+    rows = judge.rows[known][differ.numpy()]
+    return predicted[differ], truth[differ], truth[partner][differ], rows, facts, []
 
 
 def conflict(shape: Tensor, texture: Tensor) -> Tensor:
@@ -109,8 +115,8 @@ def conflict(shape: Tensor, texture: Tensor) -> Tensor:
     return torch.fft.irfft2(phase * torch.fft.rfft2(texture).abs(), s=shape.shape[-2:])
 
 
-def _given(judge: Judge, data: str, notes: list[str]) -> tuple[Tensor, Tensor, Tensor, dict]:
-    """The same of images whose names tell both classes."""
+def _given(judge: Judge, data: str) -> Found:
+    """Of images whose names tell both classes; rows are theirs."""
     found = judge.case.extractor.features(open_data(data, "none"))
     told = [cues(path, judge.classes) for path in found.paths]
     rows = [i for i, cue in enumerate(told) if cue and cue[0] != cue[1] and i not in found.damaged]
@@ -119,6 +125,7 @@ def _given(judge: Judge, data: str, notes: list[str]) -> tuple[Tensor, Tensor, T
             f"{data} has no image of a name such as {judge.classes[0]}1-{judge.classes[1]}3.png, with two "
             f"different classes of the training data."
         )
+    notes = []
     if len(rows) < len(told):
         notes.append(
             f"{len(told) - len(rows):,} of {len(told):,} images in {data} are left out: damaged, of one "
@@ -126,7 +133,7 @@ def _given(judge: Judge, data: str, notes: list[str]) -> tuple[Tensor, Tensor, T
         )
     predicted = judge.scores(torch.from_numpy(np.array(found.x[rows], dtype=np.float32))).argmax(1)
     pairs = torch.tensor([told[i] for i in rows])
-    return predicted, pairs[:, 0], pairs[:, 1], {"conflicts": found.data}
+    return predicted, pairs[:, 0], pairs[:, 1], np.array(rows), {"conflicts": found.data}, notes
 
 
 def cues(path: str, classes: list[str]) -> tuple[int, int] | None:
