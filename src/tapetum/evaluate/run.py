@@ -18,7 +18,7 @@ from tapetum.evaluate.targets import Kind
 from tapetum.features import Extractor, Precision
 from tapetum.features.extract import Pooling
 
-LABELLESS = ("labelfree", "segment", "segment_neighbours")  # protocols that ask for no class
+LABELLESS = ("invariance", "labelfree", "segment", "segment_neighbours")  # protocols that ask for no class
 
 
 def evaluate(
