@@ -52,8 +52,21 @@ def _square(pixels: np.ndarray, size: int, spec: Spec) -> np.ndarray:
     return np.asarray(_squared(image, size, spec)).reshape(size, size, -1)
 
 
-def _squared(image: Image.Image, size: int, spec: Spec) -> Image.Image:
-    how = Image.Resampling[spec.interpolation.upper()]
+def prepare_mask(classes: np.ndarray, spec: Spec, outside: int) -> np.ndarray:
+    """uint8 [H, W] of class numbers -> uint8 [S, S], as `prepare` places an image of that size.
+
+    Each pixel takes the class that lies below its middle; what is padded is `outside`.
+    """
+    if fits(classes.shape, spec):
+        return classes
+    how = Image.Resampling.NEAREST
+    return np.array(_squared(Image.fromarray(classes), spec.image_size, spec, how, outside))
+
+
+def _squared(
+    image: Image.Image, size: int, spec: Spec, how: Image.Resampling | None = None, outside: int = 0
+) -> Image.Image:
+    how = how if how is not None else Image.Resampling[spec.interpolation.upper()]
     width, height = image.size
     if spec.fit == "squash":
         return image.resize((size, size), how)
@@ -63,7 +76,7 @@ def _squared(image: Image.Image, size: int, spec: Spec) -> Image.Image:
         return image.resize((size, size), how, box=(left, top, left + side, top + side))
     scale = size / max(width, height)
     small = image.resize((max(1, round(width * scale)), max(1, round(height * scale))), how)
-    out = Image.new(image.mode, (size, size))
+    out = Image.new(image.mode, (size, size), outside)
     out.paste(small, ((size - small.width) // 2, (size - small.height) // 2))
     return out
 
