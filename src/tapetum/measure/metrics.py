@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from tapetum.base import random
+from tapetum.measure.segmentation import mean_iou, pixel_accuracy
 
 
 def accuracy(predicted: Tensor, labels: Tensor) -> float:
@@ -94,6 +95,8 @@ METRICS: dict[str, Callable[[Tensor, Tensor], float]] = {
     "mean_absolute_error": mean_absolute_error,
     "spearman": spearman,
     "mean": mean,
+    "mean_iou": mean_iou,
+    "pixel_accuracy": pixel_accuracy,
 }
 OF_KIND = {
     "class": ("accuracy", "balanced_accuracy", "auroc"),
