@@ -1,7 +1,9 @@
 """Which class each pixel of an image is of: mask images, or text files with boxes and polygons (YOLO)."""
 
+import hashlib
 import io
 from collections import Counter
+from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
 
 import numpy as np
@@ -64,6 +66,15 @@ class Masks:
         content = self._store.content(key)
         where = f"{file} in {self.name}"
         return (_drawn if self._wanted == TEXTS else _mask)(content, size, where)
+
+    def digest(self, paths: Iterable[str]) -> str:
+        """16 hex digits that name the annotation of these images."""
+        whole = hashlib.blake2b(digest_size=8)
+        for path in paths:
+            stem = self._find(path)
+            content = self._store.content(self._keys[stem][1]) if stem else b""
+            whole.update(b"%d:" % len(content) + content)
+        return whole.hexdigest()
 
     def _find(self, path: str) -> str | None:
         """By the whole path, else by the name where no other file has it; endings do not matter."""
