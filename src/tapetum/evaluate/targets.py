@@ -49,9 +49,7 @@ def labelled(train: Features, test: Features, kind: Kind) -> Labelled:
     Raises TapetumError where nothing is left, or labels are not of this kind.
     """
     known = [_known(part, name) for part, name in ((train, "training"), (test, "test"))]
-    names = [
-        [part.source.label_names()[row] or "" for row in rows] for part, rows in zip((train, test), known)
-    ]
+    names = [_names(part, rows) for part, rows in zip((train, test), known)]
     notes = [
         f"{len(part.damaged):,} {name} images cannot be read and are left out"
         for part, name in ((train, "training"), (test, "test"))
@@ -95,6 +93,11 @@ def _known(stored: Features, part: str) -> np.ndarray:
             f"the {part} data {stored.source.name} have no image with a label that can be read."
         )
     return rows
+
+
+def _names(stored: Features, rows: np.ndarray) -> list[str]:
+    names = stored.source.label_names()
+    return [names[row] or "" for row in rows]
 
 
 def _rows(stored: Features, rows: np.ndarray) -> Tensor:
