@@ -159,8 +159,8 @@ def _choose(net: nn.Module, recipe: Recipe) -> None:
 def layers(net: nn.Module) -> list[list[str]]:
     """The names of the parameters, layer by layer from the images on: timm's stem and blocks, of a network
     that is not timm's each of its parts. What stands last without a matrix is its predecessor's norm."""
-    if hasattr(net, "group_matcher"):
-        found = list(timm.models.group_parameters(net, net.group_matcher()).values())
+    if (matcher := getattr(net, "group_matcher", None)) is not None:
+        found = list(timm.models.group_parameters(net, matcher()).values())
     else:
         parts = net.named_children()
         found = [[f"{part}.{name}" for name, _ in child.named_parameters()] for part, child in parts]

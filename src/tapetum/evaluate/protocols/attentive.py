@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
@@ -113,18 +114,20 @@ def protocol(
     if case.kind == "number":
         centre, spread = y.mean(), y.std(correction=0).clamp(min=1e-12)
         y = (y - centre) / spread
-    how = {"width": data.width, "heads": heads, "decay": decay, "epochs": epochs, "seed": case.seed}
-
-    def run(x: Tokens, y: Tensor, queries: Tokens, rates: tuple[float, ...]) -> Tensor:
-        return trained(x, y, queries, rates, batch_size=batch_size, **how)
-
+    run = partial(
+        trained,
+        width=data.width,
+        heads=heads,
+        decay=decay,
+        epochs=epochs,
+        batch_size=batch_size,
+        seed=case.seed,
+    )
     out = torch.from_numpy(folds(strata(y).numpy(), FOLDS, case.seed)) == 0
     best = 0
     if out.any() and len(rates) > 1:
-        losses = [
-            loss_of(y)(a, y[out], reduction="sum")
-            for a in run(known.take(~out), y[~out], known.take(out), rates)
-        ]
+        found = run(known.take(~out), y[~out], known.take(out), rates)
+        losses = [loss_of(y)(a, y[out], reduction="sum") for a in found]
         best = int(torch.stack(losses).nan_to_num(nan=torch.inf).argmin())
     scores = run(known, y, queries, rates[best : best + 1])[0] * spread + centre
     return case.result(
@@ -188,9 +191,8 @@ def trained(
             for group in steps_of.param_groups:
                 group["lr"] = group["peak"] * min(t / WARMUP, 0.5 * (1 + np.cos(np.pi * t)))
             found = model(x.read(rows))
-            loss = sum(loss_of(y)(a, y[rows], reduction="mean") for a in found)
             steps_of.zero_grad()
-            loss.backward()
+            torch.stack([loss_of(y)(a, y[rows], reduction="mean") for a in found]).sum().backward()
             steps_of.step()
             bar.advance(batch_size)
     with torch.no_grad():

@@ -61,7 +61,9 @@ def remembered(part: Annotated, known: int, most: int, seed: int) -> tuple[Tenso
     for at in range(len(part)):
         maps = part.maps(np.array([at]))[0]  # [D, h, w]
         pixels = F.one_hot(part.classes[at].long().clamp(max=known), known + 1).movedim(2, 0).float()
-        share = F.adaptive_avg_pool2d(pixels, maps.shape[1:]).flatten(1).T[:, :known]  # [h w, C]
+        share = (
+            F.adaptive_avg_pool2d(pixels, (maps.shape[1], maps.shape[2])).flatten(1).T[:, :known]
+        )  # [h w, C]
         there = torch.nonzero(share.sum(1) > 0)[:, 0]
         u = random.uniform(seed, 0, there + at * maps[0].numel(), "memory")
         chosen = there[u.argsort()[:each]].sort().values
