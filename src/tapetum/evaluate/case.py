@@ -61,13 +61,8 @@ class Case:
     ):
         self._parts = {"train": train, "test": test}
         self._extractor, self.split, self.seed, self.kind, self.twins = extractor, split, seed, kind, twins
-<<<<<<< HEAD
-        self.metric = metric or OF_KIND[kind][0]
-        self._data, self.alone, self.groups = data, alone, groups
-=======
         self.metric = checked(metric, kind)
-        self._data, self.alone = data, alone
->>>>>>> main
+        self._data, self.alone, self.groups = data, alone, groups
 
     @property
     def extractor(self) -> Extractor:

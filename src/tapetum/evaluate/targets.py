@@ -12,6 +12,7 @@ from tapetum.features import Features
 
 Kind = Literal["class", "classes", "number"]
 SEPARATORS = (";", "|", ",")
+WRONG = "count as wrong"
 
 
 @dataclass(frozen=True)
@@ -72,7 +73,7 @@ def labelled(train: Features, test: Features, kind: Kind) -> Labelled:
             number |= {name: len(classes) + i for i, name in enumerate(new)}
             count = sum(name in new for name in names[1])
             notes.append(
-                f"{count:,} test images of classes without training images count as wrong: {', '.join(new)}"
+                f"{count:,} test images of classes without training images {WRONG}: {', '.join(new)}"
             )
         y, truth = (torch.tensor([number[name] for name in part]) for part in names)
         if len(classes) < 2:

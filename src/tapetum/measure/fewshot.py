@@ -33,7 +33,7 @@ def episodes(labels: Tensor, ways: int, images: int, count: int, seed: int = 0) 
 
 
 def nearest_mean(support: Tensor, queries: Tensor) -> Tensor:
-    """The class of each of `queries` [E, M, D], int64 [E, M], by the nearest mean of `support` [E, W, S, D]."""
+    """The class of each of `queries` [E, M, D], int64 [E, M]: the nearest mean of `support` [E, W, S, D]."""
     return torch.cdist(queries, support.mean(2)).argmin(2)
 
 
