@@ -55,9 +55,26 @@ def _square(pixels: np.ndarray, true: tuple[int, int], spec: Spec) -> np.ndarray
     return np.asarray(_squared(image, true, spec)).reshape(spec.image_size, spec.image_size, -1)
 
 
-def _squared(image: Image.Image, true: tuple[int, int], spec: Spec) -> Image.Image:
-    how, size = Image.Resampling[spec.interpolation.upper()], spec.image_size
-    height, width = true
+def prepare_mask(classes: np.ndarray, spec: Spec, outside: int) -> np.ndarray:
+    """uint8 [H, W] of class numbers -> uint8 [S, S], as `prepare` places an image of that size.
+
+    Each pixel takes the class that lies below its middle; what is padded is `outside`.
+    """
+    if fits(classes.shape, spec):
+        return classes
+    how = Image.Resampling.NEAREST
+    return np.array(_squared(Image.fromarray(classes), classes.shape, spec, how, outside))  # type: ignore[arg-type]
+
+
+def _squared(
+    image: Image.Image,
+    true: tuple[int, int],
+    spec: Spec,
+    how: Image.Resampling | None = None,
+    outside: int = 0,
+) -> Image.Image:
+    how = how if how is not None else Image.Resampling[spec.interpolation.upper()]
+    (height, width), size = true, spec.image_size
     if spec.fit == "squash":
         return image.resize((size, size), how)
     if spec.fit == "crop":
@@ -68,7 +85,7 @@ def _squared(image: Image.Image, true: tuple[int, int], spec: Spec) -> Image.Ima
         return image.resize((size, size), how, box=box)
     scale = size / max(width, height)
     small = image.resize((max(1, round(width * scale)), max(1, round(height * scale))), how)
-    out = Image.new(image.mode, (size, size))
+    out = Image.new(image.mode, (size, size), outside)
     out.paste(small, ((size - small.width) // 2, (size - small.height) // 2))
     return out
 

@@ -160,6 +160,22 @@ class Extractor:
             encoder.train(training).to(home)
         return damaged
 
+    def computed(self, source: Source) -> np.ndarray:
+        """Vectors float32 [N, D] of images in their order, computed now and kept nowhere, for an encoder that
+        is used once. Rows of images that cannot be read are not-a-number."""
+        encoder, where = self.encoder, device_named(self.device)
+        training, home = encoder.training, encoder.mean.device
+        source = source.formed(encoder.spec.form)
+        x = np.full((len(source), encoder.dim), np.nan, dtype=np.float32)
+        encoder.eval().to(where)
+        try:
+            for pixels, at, _ in self._batches(source, list(range(len(source)))):
+                if at:
+                    x[at] = self._forward(pixels.to(where), torch.empty(0), "vector", None)
+        finally:
+            encoder.train(training).to(home)
+        return x
+
     @torch.inference_mode()
     def _forward(self, pixels: Tensor, seeds: Tensor, out: Out, view: View | None) -> np.ndarray:
         """uint8 [B, C, S, S] -> float32 [B, ...]."""
