@@ -183,7 +183,7 @@ class Overall:
 
 
 def overall(board: Scoreboard) -> list[Overall]:
-    """For each number on several sets its mean over them and over each group (VTAB, arXiv:1910.04867); and the
+    """For each number on several sets its mean over them and over each group (VTAB, arXiv:1910.04867), and the
     mean rank and z-score over all that there is (Battle of the Backbones, arXiv:2310.19909)."""
     names = [s.name for s in (board.reference, *board.tested)]
     complete = [row for row in board.rows if all(n in row.results for n in names)]

@@ -8,11 +8,11 @@ from PIL import Image, ImageDraw, ImageFont
 
 from tapetum.evaluate.scoreboard import Row, Scoreboard
 from tapetum.report.sheet import COLOURS, EDGE, INK, MUTED
-from tapetum.report.tables import label
 
 SCALE, FINER = 2, 2  # pixels a unit, for print; and how much finer it is drawn, then shrunk
 PAPER, GREY, LINE = "#ffffff", "#8a9199", "#dde1e5"
-MARGIN, GAP, LANE, TITLE, AXIS, HEAD = 24, 28, 20, 24, 26, 52  # units
+MARGIN, GAP, LANE, TITLE, AXIS, HEAD = 24, 22, 20, 38, 26, 34  # units
+MOST = 60  # panels
 PANEL, ACROSS = 230, 3  # width of a panel, and panels side by side
 SHAPES = ("circle", "square", "triangle", "diamond")
 RADIUS = 4.5
@@ -74,21 +74,21 @@ class Pen:
 
 def drawn(board: Scoreboard) -> Image.Image:
     """The chart. Subjects differ in colour and in shape, and stand on lines with their names."""
-    names = [s.name for s in board.all]
+    names, rows = [s.name for s in board.all], board.rows[:MOST]
     probe = Pen(1, 1)
     left = MARGIN + max(probe.length(name, 11) for name in names) + 12
-    across = min(ACROSS, len(board.rows))
+    across = min(ACROSS, len(rows))
     width = left + across * (PANEL + GAP) - GAP + MARGIN
     words = _lines(probe, _legend(board), width - 2 * MARGIN)
     high = TITLE + LANE * len(names) + AXIS
-    down = math.ceil(len(board.rows) / across)
-    head = MARGIN + HEAD - 14 + 15 * len(words)
+    down = math.ceil(len(rows) / across)
+    head = MARGIN + HEAD + 15 * len(words)
     pen = Pen(width, head + down * (high + GAP) - GAP + MARGIN)
     *first, last = _who(board)
     pen.text(MARGIN, MARGIN - 4, f"{', '.join(first)} and {last}", size=15)
     for i, line in enumerate(words):
         pen.text(MARGIN, MARGIN + 22 + 15 * i, line, MUTED)
-    for i, row in enumerate(board.rows):
+    for i, row in enumerate(rows):
         down, at = divmod(i, across)
         top = head + down * (high + GAP)
         _panel(pen, board, row, left + at * (PANEL + GAP), top, names=None if at else left - 12)
@@ -102,7 +102,9 @@ def _who(board: Scoreboard) -> list[str]:
 def _legend(board: Scoreboard) -> str:
     text = f"Dots with their 95 % intervals; the dashed line is {board.reference.name}. "
     text += "Filled: beyond chance apart from it, after Holm's correction; hollow: not told apart."
-    return text + (" Grey: baselines." if board.baselines else "")
+    text += " Grey: baselines." if board.baselines else ""
+    text += " Each panel has its own scale." if len(board.rows) > 1 else ""
+    return text + (f" The first {MOST} of {len(board.rows):,} numbers." if len(board.rows) > MOST else "")
 
 
 def _lines(pen: Pen, text: str, width: float) -> list[str]:
@@ -117,11 +119,15 @@ def _lines(pen: Pen, text: str, width: float) -> list[str]:
 
 
 def _panel(pen: Pen, board: Scoreboard, row: Row, left: float, top: float, names: float | None) -> None:
-    """One number. names: where the subjects' names end, beside the first panel of a line."""
+    """One number. names: where the subjects' names end; None but beside the first panel of a line."""
     lanes = {s.name: top + TITLE + LANE * (i + 0.5) for i, s in enumerate(board.all)}
     bottom = top + TITLE + LANE * len(lanes)
     axis = Axis.over(row, left + 8, left + PANEL - 8)
-    pen.text(left, top, _shortened(pen, label(board, row), PANEL), size=12)
+    less = "less is better" if row.better < 0 else ""
+    several = len({r.data for r in board.rows}) > 1
+    pen.text(left, top, _shortened(pen, row.number, PANEL), size=12)
+    below = ", ".join(filter(None, (f"on {row.data}" if several and row.data else "", less)))
+    pen.text(left, top + 17, _shortened(pen, below, PANEL), MUTED)
     for y in lanes.values():
         pen.line(left, y, left + PANEL, y, LINE, 0.7)
     for tick in axis.ticks():

@@ -1,13 +1,12 @@
 """The tables of a comparison: values, differences, means over all, ranks, subjects, cost."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from tapetum.base.console import size
 from tapetum.evaluate.compare import Difference
-from tapetum.evaluate.result import differences
 from tapetum.evaluate.run import shown
 from tapetum.evaluate.scoreboard import Row, Scoreboard, correlations, overall
 
@@ -24,9 +23,14 @@ class Table:
 
 
 def tables(board: Scoreboard) -> list[Table]:
-    """All that is printed but for the words; a table without rows is left out."""
+    """All that is printed but for the words; tables without rows, and columns without content, are left out."""
     makers = (_numbers, _apart, _overall, _ranks_alike, _subjects, _cost)
-    return [part for part in (make(board) for make in makers) if part.rows]
+    return [_filled(part) for part in (make(board) for make in makers) if part.rows]
+
+
+def _filled(one: Table) -> Table:
+    there = [i for i in range(len(one.columns)) if i == 0 or any(row[i] for row in one.rows)]
+    return Table(one.title, [one.columns[i] for i in there], [[row[i] for i in there] for row in one.rows])
 
 
 def label(board: Scoreboard, row: Row) -> str:
@@ -79,19 +83,22 @@ def _ranks_alike(board: Scoreboard) -> Table:
 
 def _subjects(board: Scoreboard) -> Table:
     """The facts in which the subjects differ."""
-    facts = [s.facts for s in board.all]
-    names = dict.fromkeys(name for other in facts for one in facts for name in differences(one, other))
-    rows = [[name.replace("_", " "), *(fact(own, name) for own in facts)] for name in names]
-    return Table("in what the subjects differ", ["", *(s.name for s in board.all)], rows)
+    facts = [dict(_leaves(s.facts)) for s in board.all]
+    names = dict.fromkeys(name for own in facts for name in own)
+    rows = [[name.replace("_", " "), *(own.get(name, "") for own in facts)] for name in names]
+    columns = ["", *(s.name for s in board.all)]
+    return Table("in what they differ", columns, [row for row in rows if len(set(row[1:])) > 1])
 
 
-def fact(facts: Any, name: str) -> str:
-    """One of nested facts, by its name with dots, as a cell of a table has it."""
-    for part in name.split("."):
-        facts = facts.get(part) if isinstance(facts, dict) else None
-    if isinstance(facts, list):
-        return ", ".join(f"{n:.4g}" if isinstance(n, float) else str(n) for n in facts)
-    return "" if facts is None or facts == {} else str(facts)[:12] if name == "weights" else str(facts)
+def _leaves(facts: dict[str, Any], within: str = "") -> Iterator[tuple[str, str]]:
+    """(name with dots, words) of nested facts."""
+    for name, value in facts.items():
+        if isinstance(value, dict):
+            yield from _leaves(value, f"{within}{name}.")
+        elif isinstance(value, list):
+            yield within + name, ", ".join(f"{v:.4g}" if isinstance(v, float) else str(v) for v in value)
+        elif value is not None and value != "":
+            yield within + name, str(value)[:12] if name == "weights" else str(value)
 
 
 def _cost(board: Scoreboard) -> Table:
