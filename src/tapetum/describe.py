@@ -98,7 +98,7 @@ def listed(owner: Callable) -> list[dict[str, Any]]:
 
 def typed(value: Any) -> str:
     """A setting as one types it: 0.2,1 or 0.996->1.0."""
-    if isinstance(value, tuple):
+    if isinstance(value, tuple | list):
         return ",".join(map(typed, value))
     return "open" if value is None else f"{value:.4g}" if isinstance(value, float) else str(value)
 

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from zipfile import BadZipFile
 
 import numpy as np
 import torch
@@ -94,15 +95,15 @@ class Answers:
                 if metric not in METRICS:
                     raise ValueError(f"no metric {metric!r}")
                 return cls(metric, **arrays, share=float(file["share"]), seed=int(file["seed"]))
-        except (OSError, ValueError, KeyError) as error:
+        except (OSError, ValueError, KeyError, TypeError, EOFError, BadZipFile) as error:
             raise TapetumError(f"{path} holds no answers: {error}.") from error
 
 
 def over_folds(values: np.ndarray, share: float) -> tuple[float, float, tuple[float, float], str]:
     """The mean of the values [J] of folds, its standard error, 95 % interval, and what the error goes over.
 
-    Training sets overlap, so the error is that of Nadeau and Bengio (2003): the variance over the J folds times
-    (1 / J + share), where `share` is test images over training images.
+    Training sets overlap, so the error is that of Nadeau and Bengio (2003): the variance over the J folds
+    times (1 / J + share), where `share` is test images over training images.
     """
     value = float(values.mean())
     error = float(values.std(ddof=1) * (1 / len(values) + share) ** 0.5)

@@ -19,6 +19,15 @@ from tapetum.measure.metrics import OF_KIND
 Part = Literal["train", "test"]
 
 
+def checked(metric: str | None, kind: Kind) -> str:
+    """The metric, if it fits the kind of labels; by default what is usual for it. Raises TapetumError."""
+    if kind not in OF_KIND:
+        raise unknown("kind of labels", kind, OF_KIND)
+    if metric is not None and metric not in OF_KIND[kind]:
+        raise unknown(f"metric for labels of the kind {kind!r}:", metric, OF_KIND[kind])
+    return metric or OF_KIND[kind][0]
+
+
 class Case:
     """One encoder on one pair of training and test images.
 
@@ -32,6 +41,7 @@ class Case:
         twins: bool [test images], those that lie among the training images too.
         data: facts of the two parts for the protocol's id, where they are parts of something that names them.
         alone: both parts are the same images, for protocols that need no others.
+        groups: [test images], those that must not answer for each other where `alone`.
     """
 
     def __init__(
@@ -47,15 +57,12 @@ class Case:
         twins: np.ndarray | None = None,
         data: dict[str, Any] | None = None,
         alone: bool = False,
+        groups: np.ndarray | None = None,
     ):
-        if kind not in OF_KIND:
-            raise unknown("kind of labels", kind, OF_KIND)
-        if metric is not None and metric not in OF_KIND[kind]:
-            raise unknown(f"metric for labels of the kind {kind!r}", metric, OF_KIND[kind])
         self._parts = {"train": train, "test": test}
         self._extractor, self.split, self.seed, self.kind, self.twins = extractor, split, seed, kind, twins
-        self.metric = metric or OF_KIND[kind][0]
-        self._data, self.alone = data, alone
+        self.metric = checked(metric, kind)
+        self._data, self.alone, self.groups = data, alone, groups
 
     @property
     def extractor(self) -> Extractor:

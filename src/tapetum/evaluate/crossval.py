@@ -49,7 +49,8 @@ def plan(
     rows = np.flatnonzero((stored.labels >= 0) & stored.there)
     strata = stored.labels[rows] if kind == "class" else np.zeros(len(rows), dtype=np.int64)
     if kind == "number":
-        values = np.array([float(stored.source.label_names()[row] or 0) for row in rows])
+        names = stored.source.label_names()
+        values = np.array([float(names[row] or 0) for row in rows])
         strata = np.searchsorted(np.quantile(values, [0.2, 0.4, 0.6, 0.8]), values)
     apart = rows if groups is None else groups[rows]
     counts = np.array([len(np.unique(apart[strata == label])) for label in np.unique(strata)])
@@ -57,7 +58,7 @@ def plan(
     if not (counts > 1).any():
         where = f" in two groups by {named}" if named else ""
         raise TapetumError(
-            f"no class of {stored.source.name} has two images{where}, so none can be held out; give test data."
+            f"no class of {stored.source.name} has two images{where}: none can be held out; give test data."
         )
     often = repeats or next((times for most, times in REPEATS if len(rows) <= most), 0)
     once = often == 0

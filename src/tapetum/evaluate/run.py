@@ -10,6 +10,7 @@ from tapetum.base.errors import TapetumError
 from tapetum.encoders import Encoder, load
 from tapetum.evaluate import baselines as others
 from tapetum.evaluate import suites
+from tapetum.evaluate.case import checked
 from tapetum.evaluate.cost import cost
 from tapetum.evaluate.parts import Parts, prepare
 from tapetum.evaluate.result import Result, add_results, read_results
@@ -68,6 +69,7 @@ def evaluate(
     Raises TapetumError for unknown names and for data without labels.
     """
     suite = suites.read(protocols, protocol_settings)
+    checked(metric, label_kind)
     file = _results_file(encoder, out)
     if file:
         read_results(file)  # a damaged file is found before the work, not after
@@ -82,8 +84,8 @@ def evaluate(
 
     found: list[Result] = []
     for name, group, entries, train, test, own in _sets(suite, train_data, test_data):
-        needs_labels = any(entry.name not in LABELLESS for entry in entries)
-        parts = prepare(train, test, **asked | own, **fixed, needs_labels=needs_labels)
+        asking = (e for e in entries if e.name not in LABELLESS and not e.settings.get("ground_truth"))
+        parts = prepare(train, test, **asked | own, **fixed, needs_labels=any(asking))
         about = {"encoder": _called(encoder, main), "set": name or parts.judged.name, "group": group}
         results: list[Result] = []
         for row, subject, note in _subjects(main, baselines, seed):

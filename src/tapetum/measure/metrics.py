@@ -1,11 +1,13 @@
 """Numbers that compare predictions with labels, and how far they may be off by the choice of images."""
 
+import math
 from collections.abc import Callable
 
 import torch
 from torch import Tensor
 
 from tapetum.base import random
+from tapetum.measure.calibration import expected_error
 
 
 def accuracy(predicted: Tensor, labels: Tensor) -> float:
@@ -58,6 +60,23 @@ def mean_average_precision(scores: Tensor, truth: Tensor) -> float:
     return float(torch.tensor(each).mean())
 
 
+def false_positives(scores: Tensor, positive: Tensor, recall: float = 0.95) -> float:
+    """FPR at 95 % TPR: the share of negative rows that score as high as the best `recall` of the positive.
+
+    `scores` [N] are numbers, `positive` [N] bool; 0 is best. Not a number when either kind is missing.
+    """
+    ranked, others = scores[positive].sort(descending=True).values, scores[~positive]
+    if not len(ranked) or not len(others):
+        return float("nan")
+    threshold = ranked[math.ceil(recall * len(ranked) - 1e-9) - 1]
+    return float((others >= threshold).double().mean())
+
+
+def calibration_error(answers: Tensor, labels: Tensor) -> float:
+    """The expected calibration error, in 15 bins, of answers [N, 2]: a class and the confidence in it."""
+    return expected_error(answers[:, 1], answers[:, 0] == labels)
+
+
 def r2(predicted: Tensor, truth: Tensor) -> float:
     """The share of the variance of `truth` [N] that `predicted` [N] explains; 1 at best, 0 for the mean."""
     predicted, truth = predicted.double(), truth.double()
@@ -89,6 +108,9 @@ METRICS: dict[str, Callable[[Tensor, Tensor], float]] = {
     "accuracy": accuracy,
     "balanced_accuracy": balanced_accuracy,
     "auroc": auroc,
+    "average_precision": average_precision,
+    "fpr95": false_positives,
+    "calibration_error": calibration_error,
     "mean_average_precision": mean_average_precision,
     "r2": r2,
     "mean_absolute_error": mean_absolute_error,
@@ -114,3 +136,14 @@ def bootstrap(metric: Callable[[Tensor], float], n: int, seed: int = 0, repeats:
         values.append(metric((u * n).long()))
     found = torch.tensor(values, dtype=torch.float64)
     return found[found.isfinite()].sort().values
+
+
+def jackknife(measure: Callable[[Tensor], Tensor], n: int, seed: int = 0, groups: int = 10) -> Tensor:
+    """The standard errors [K] of the K numbers that `measure` gives of the rows that it takes, of n.
+
+    The rows fall into `groups` by chance; each is left out in turn (Quenouille 1956, Tukey 1958). Unlike the
+    bootstrap it repeats no row, which would lower a rank.
+    """
+    group = random.order(seed, 0, n) % groups
+    values = torch.stack([measure((group != g).nonzero()[:, 0]) for g in range(groups)]).double()  # [G, K]
+    return ((groups - 1) * values.var(0, correction=0)).sqrt()

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from tapetum.base.errors import unknown
+from tapetum.base import errors  # not `unknown` itself: that is the name of a protocol
 
 HERE = Path(__file__).parent
 
@@ -42,5 +42,5 @@ def idea(name: str) -> str:
 
 def _module(name: str) -> Any:
     if name not in names():
-        raise unknown("protocol", name, names())
+        raise errors.unknown("protocol", name, names())
     return importlib.import_module(f"tapetum.evaluate.protocols.{name}")
