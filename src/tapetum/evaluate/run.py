@@ -157,7 +157,10 @@ def _sets(
             lacking.append(name)
             continue
         given = {("kind" if key == "label_kind" else key): value for key, value in given.items()}
-        yield name, group, entries, str(train), None if test is None else str(root / test), given
+        other = None if test is None else str(root / test)
+        if test is None and train == root:
+            other = test_data
+        yield name, group, entries, str(train), other, given
     if len(lacking) == len(suite.data):
         raise TapetumError(f"{root} holds none of the suite's data sets: {', '.join(lacking)}.")
     if lacking:
