@@ -65,8 +65,10 @@ def all_protocols() -> list[dict[str, Any]]:
 
     found = [{"name": name, "what": protocols.idea(name)} for name in protocols.names()]
     for name in suites.names():
-        parts = ", ".join(entry.name for entry in suites.read([name]).entries)
-        found.append({"name": name, "what": f"suite of {parts}"})
+        suite = suites.read([name])
+        parts = f"suite of {', '.join(entry.name for entry in suite.entries)}"
+        parts += f" on {len(suite.data)} data sets" if suite.data else ""
+        found.append({"name": name, "what": f"{parts}. {suite.about}".strip()})
     console.table([list(row.values()) for row in found], ("protocol", "what it measures"))
     return found
 
