@@ -16,6 +16,7 @@ from tapetum.evaluate.split import folds
 from tapetum.measure.logistic import logistic_path
 
 VERSION = 1
+LABELS = False
 SPLITS = "none"
 NEEDS = "maps"
 PENALTIES = (1.0, 0.1, 1e-2, 1e-3, 1e-4)

@@ -14,6 +14,7 @@ from tapetum.evaluate.result import Result
 from tapetum.measure.knn import knn_average
 
 VERSION = 1
+LABELS = False
 SPLITS = "none"
 NEEDS = "maps"
 
