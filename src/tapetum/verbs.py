@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from tapetum.base.settings import Count, Whole
 from tapetum.base.verb import VERBS, verb  # noqa: F401 - the command line looks for them here
+from tapetum.comparing import compare  # noqa: F401 - a verb of its own file
 from tapetum.images import pack, preview  # noqa: F401 - verbs that look at images alone
 from tapetum.measuring import cache, embed, evaluate, protocols  # noqa: F401 - verbs of features
 

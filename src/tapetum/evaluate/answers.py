@@ -10,8 +10,7 @@ import torch
 from tapetum.base.errors import TapetumError
 from tapetum.base.files import replacing
 from tapetum.measure.metrics import METRICS, bootstrap
-
-Z = 1.959964  # of the normal distribution, for 95 %
+from tapetum.measure.paired import Z, student
 
 
 @dataclass(frozen=True)
@@ -110,13 +109,3 @@ def over_folds(values: np.ndarray, share: float) -> tuple[float, float, tuple[fl
     error = float(values.std(ddof=1) * (1 / len(values) + share) ** 0.5)
     half = error * student(len(values) - 1)
     return value, error, (value - half, value + half), "corrected resampled t over folds"
-
-
-def student(freedom: int) -> float:
-    """The 97.5 % quantile of Student's t (Cornish and Fisher's expansion; within 0.5 % from 4 degrees on)."""
-    if freedom < 1:
-        return float("inf")
-    z, v = Z, freedom
-    first, second = (z**3 + z) / 4, (5 * z**5 + 16 * z**3 + 3 * z) / 96
-    third = (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / 384
-    return z + first / v + second / v**2 + third / v**3
