@@ -46,7 +46,11 @@ def test_invariance_needs_no_labels(encoder, tmp_path, monkeypatch):
     (tmp_path / "flat").mkdir()
     for i in range(30):
         Image.fromarray(g.integers(0, 255, (9, 9, 3), dtype=np.uint8)).save(tmp_path / "flat" / f"{i}.png")
-    how = {"protocol_settings": {"invariance": {"operations": "flip"}}, "baselines": False, "duplicates": False}
+    how = {
+        "protocol_settings": {"invariance": {"operations": "flip"}},
+        "baselines": False,
+        "duplicates": False,
+    }
     found = evaluate(encoder, tmp_path / "flat", protocols=("invariance",), **how)
     assert [r.name for r in found] == ["invariance to flip", "equivariance to flip"]
     with pytest.raises(TapetumError, match="have no labels"):
