@@ -10,7 +10,7 @@ from tapetum.base.errors import TapetumError
 from tapetum.evaluate.answers import Answers, over_folds
 from tapetum.evaluate.result import Result, comparable
 from tapetum.measure.metrics import METRICS, bootstrap
-from tapetum.measure.paired import Z, mcnemar, student, student_p, welch
+from tapetum.measure.paired import Z, bootstrap_mean, mcnemar, student, student_p, welch
 
 SMALLER = ("error", "flip rate", "distance", "brier", "likelihood", "fpr", "false positive")
 UNRANKED = ("labelfree",)  # protocols whose numbers are neither better nor worse
@@ -105,7 +105,7 @@ def bootstrapped(a: Answers, b: Answers) -> torch.Tensor:
         right = [part.answers if part.metric == "mean" else part.answers == part.truth for part in (a, b)]
         gain = right[1].astype(np.float64) - right[0]
         each = torch.from_numpy(gain.mean((0, *range(2, gain.ndim))))
-        return bootstrap(lambda rows: float(each[rows].mean()), len(each), a.seed)
+        return bootstrap_mean(each, a.seed)
     metric, truth = METRICS[a.metric], torch.from_numpy(a.truth)
     pairs = [(torch.from_numpy(x), torch.from_numpy(y)) for x, y in zip(a.answers, b.answers)]
 

@@ -124,11 +124,13 @@ def _rows(shared: list[str], columns: list[Subject]) -> list[Row]:
         about = next((r.about for r in results.values() if r.about.get("set")), {})
         name = next(iter(results.values())).name
         rows.append(Row(name, about.get("set", ""), about.get("group", ""), i, results))
+    alike: dict[tuple[str, str], list[Row]] = {}
     for row in rows:
-        facts = next(iter(row.results.values())).protocol
-        like = [r for r in rows if (r.number, r.data) == (row.number, row.data) and r is not row]
-        others = [next(iter(r.results.values())).protocol for r in like]
-        if names := dict.fromkeys(name for other in others for name in differences(facts, other)):
+        alike.setdefault((row.number, row.data), []).append(row)
+    for group in alike.values():
+        all_facts = [next(iter(row.results.values())).protocol for row in group]
+        names = dict.fromkeys(name for other in all_facts for name in differences(all_facts[0], other))
+        for row, facts in zip(group, all_facts if len(group) > 1 else ()):
             row.number += f" ({', '.join(f'{name} {_fact(facts, name)}' for name in names)})"
     return rows
 
@@ -183,8 +185,8 @@ class Overall:
 
 
 def overall(board: Scoreboard) -> list[Overall]:
-    """For each number on several sets its mean over them and over each group (VTAB, arXiv:1910.04867), and the
-    mean rank and z-score over all that there is (Battle of the Backbones, arXiv:2310.19909)."""
+    """For each number on several sets its mean over them and over each group (VTAB, arXiv:1910.04867), and
+    the mean rank and z-score over all that there is (Battle of the Backbones, arXiv:2310.19909)."""
     names = [s.name for s in (board.reference, *board.tested)]
     complete = [row for row in board.rows if all(n in row.results for n in names)]
     found = []

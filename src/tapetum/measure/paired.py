@@ -2,11 +2,12 @@
 
 import math
 from collections.abc import Sequence
+from functools import lru_cache
 
 import torch
 from torch import Tensor
 
-from tapetum.measure.metrics import spearman
+from tapetum.measure.metrics import bootstrap, spearman
 
 Z = 1.959964  # of the normal distribution, for 95 %
 TOO_FEW = 4  # subjects, of which no rank correlation has an interval
@@ -75,6 +76,24 @@ def welch(parts: Sequence[tuple[float, float]]) -> tuple[float, float]:
     if total <= 0:
         return 0.0, math.inf
     return math.sqrt(total), total**2 / sum(variance**2 / freedom for variance, freedom in parts)
+
+
+def bootstrap_mean(each: Tensor, seed: int = 0) -> Tensor:
+    """`bootstrap` of the mean of numbers [n], as float64, sorted: all draws in one product."""
+    return (_counts(len(each), seed) @ each.float()).div_(len(each)).double().sort().values
+
+
+@lru_cache(maxsize=2)
+def _counts(n: int, seed: int) -> Tensor:
+    """How often the bootstrap draws each of n rows: [draws, n]; the same for all who are compared."""
+    found: list[Tensor] = []
+
+    def count(rows: Tensor) -> float:
+        found.append(rows.bincount(minlength=n).float())
+        return 0.0
+
+    bootstrap(count, n, seed)
+    return torch.stack(found)
 
 
 def rank_correlation(first: Tensor, second: Tensor) -> tuple[float, tuple[float, float]]:

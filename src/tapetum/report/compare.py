@@ -73,7 +73,7 @@ def words(board: Scoreboard) -> list[str]:
         surely = [row for row in tested if row.beyond_chance(s.name)]
         above, below = ([row for row in surely if side * row.apart[s.name].value > 0] for side in (1, -1))
         parts = [
-            f"{which} in {', '.join(f'{label(board, r)} ({signed(r.apart[s.name])})' for r in rows)}"
+            f"{which} in {', '.join(f'{label(board, r)} ({signed(r.apart[s.name].value)})' for r in rows)}"
             for which, rows in (("higher", above), ("lower", below))
             if rows
         ]
@@ -82,11 +82,15 @@ def words(board: Scoreboard) -> list[str]:
         if rest := len(tested) - len(surely):
             what = f"{rest} of {len(tested)} numbers" if surely else "any number"
             lines.append(f"{s.name} and {board.reference.name} cannot be told apart in {what}.")
-    if count > 1:
+    if count:
         lines.append(
-            f"Beyond chance: p below 0.05 after Holm's correction for all {count} comparisons: "
+            f"Beyond chance is p below 0.05 after Holm's correction for all {count} comparisons: "
             "one false finding or more among them has a chance of 5 %."
+            if count > 1
+            else "Beyond chance is p below 0.05."
         )
+    if any(found.only for row in board.rows for found in row.apart.values()):
+        lines.append(f"Right alone: images that {board.reference.name} / the subject alone answers rightly.")
     ways = dict.fromkeys(found.how for row in board.rows for found in row.apart.values())
     lines += [f"Tested by: {'; or '.join(ways)}."] if ways else []
     if any(row.better < 0 for row in board.rows):

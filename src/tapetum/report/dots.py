@@ -190,7 +190,7 @@ class Axis:
         return next(n * power for n in (1, 2, 5, 10) if n * power >= rough)
 
     def ticks(self) -> list[float]:
-        first, last = math.ceil(self.low / self.step), math.floor(self.high / self.step)
+        first, last = math.ceil(self.low / self.step - 1e-9), math.floor(self.high / self.step + 1e-9)
         return [n * self.step for n in range(first, last + 1)]
 
     def words(self, tick: float) -> str:

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from tapetum.base.console import size
-from tapetum.evaluate.compare import Difference
 from tapetum.evaluate.run import shown
 from tapetum.evaluate.scoreboard import Row, Scoreboard, correlations, overall
 
@@ -23,7 +22,7 @@ class Table:
 
 
 def tables(board: Scoreboard) -> list[Table]:
-    """All that is printed but for the words; tables without rows, and columns without content, are left out."""
+    """All that is printed but for the words, without empty tables and empty columns."""
     makers = (_numbers, _apart, _overall, _ranks_alike, _subjects, _cost)
     return [_filled(part) for part in (make(board) for make in makers) if part.rows]
 
@@ -53,8 +52,9 @@ def _apart(board: Scoreboard) -> Table:
     for row in board.rows:
         for name, found in row.apart.items():
             only = "/".join(f"{n:,}" for n in found.only) if found.only else ""
-            p = [_p(found.p), _p(row.adjusted.get(name, math.nan))]
-            rows.append([label(board, row), name, signed(found), span(found), *p, only, verdict(row, name)])
+            cells = [signed(found.value), span(*found.interval), _p(found.p)]
+            cells += [_p(row.adjusted.get(name, math.nan)), only, verdict(row, name)]
+            rows.append([label(board, row), name, *cells])
     columns = ["", "subject", "difference", "95 %", "p", "p (Holm)", "right alone", "beyond chance"]
     return Table(f"differences from {board.reference.name}", columns, rows)
 
@@ -64,7 +64,10 @@ def _overall(board: Scoreboard) -> Table:
     for one in overall(board):
         for name in one.mean or one.rank:
             mean = f"{one.mean[name]:.3f} ± {one.error[name]:.3f}" if one.mean else ""
-            gain = "{:+.3f} [{:+.3f}, {:+.3f}]".format(*one.gain[name]) if name in one.gain else ""
+            gain = ""
+            if name in one.gain:
+                value, *interval = one.gain[name]
+                gain = f"{signed(value)} {span(*interval)}"
             rank = f"{one.rank[name]:.2f}" if one.rank else ""
             rows.append([one.name, name, mean, gain, rank, f"{one.z[name]:+.2f}" if one.z else ""])
     columns = ["mean over", "subject", "value", f"over {board.reference.name}", "rank (1 is best)", "z-score"]
@@ -73,7 +76,7 @@ def _overall(board: Scoreboard) -> Table:
 
 def _ranks_alike(board: Scoreboard) -> Table:
     rows = [
-        [f"{c.first} and {c.second}", f"{c.value:+.2f}", f"[{c.interval[0]:+.2f}, {c.interval[1]:+.2f}]"]
+        [f"{c.first} and {c.second}", f"{c.value:+.2f}", span(*c.interval)]
         for c in sorted(correlations(board), key=lambda c: c.value)
     ]
     title = f"do they rank the {len(board.subjects)} subjects alike? Spearman's correlation, lowest first"
@@ -123,13 +126,12 @@ def amount(value: Any, name: str) -> str:
     return f"{value:,}"
 
 
-def signed(found: Difference) -> str:
-    return f"{found.value:+.3f}" if abs(found.value) < 100 else f"{found.value:+.1f}"
+def signed(value: float) -> str:
+    return f"{value:+.3f}" if abs(value) < 100 else f"{value:+.1f}"
 
 
-def span(found: Difference) -> str:
-    low, high = found.interval
-    return f"[{low:+.3f}, {high:+.3f}]" if math.isfinite(found.error_bar) else ""
+def span(low: float, high: float) -> str:
+    return f"[{signed(low)}, {signed(high)}]" if math.isfinite(high - low) else ""
 
 
 def _p(p: float) -> str:

@@ -9,7 +9,7 @@ usual), "once" (one held-out part, for what takes long), or "none" (all images, 
 
 import ast
 import importlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +39,11 @@ def splits(name: str) -> str:
 def needs(name: str) -> str:
     """What the encoder must give for the protocol."""
     return getattr(_module(name), "NEEDS", "vector")
+
+
+def needs_labels(name: str, settings: Mapping[str, Any]) -> bool:
+    """Whether it asks for a label of each image: a module without `LABELS = False`, and no ground truth."""
+    return getattr(_module(name), "LABELS", True) and not settings.get("ground_truth")
 
 
 def idea(name: str) -> str:

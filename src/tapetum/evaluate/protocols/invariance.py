@@ -22,6 +22,7 @@ from tapetum.views import engine
 from tapetum.views.operation import Operation
 
 VERSION = 1
+LABELS = False
 SPLITS = "none"
 PENALTIES = (10.0, 1.0, 0.1, 1e-2, 1e-3, 1e-4, 1e-5)
 COLLAPSED = 1e-4  # cosines of different images this near to 1 leave nothing to compare with

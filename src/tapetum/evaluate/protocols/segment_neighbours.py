@@ -14,8 +14,10 @@ from tapetum.evaluate.result import Result
 from tapetum.measure.knn import knn_average
 
 VERSION = 1
+LABELS = False
 SPLITS = "none"
 NEEDS = "maps"
+LABELS = False
 
 
 def protocol(

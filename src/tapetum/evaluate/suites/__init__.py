@@ -46,6 +46,14 @@ def names() -> list[str]:
     return sorted(file.stem for file in HERE.glob("*.yaml"))
 
 
+def outline(name: str) -> dict[str, Any]:
+    """What a suite of the package says of itself: {"what", "protocols" by name, "data" as (name, group)}."""
+    tree = _tree(HERE / f"{name}.yaml")
+    named = [item if isinstance(item, str) else str(item.get("protocol")) for item in tree["protocols"]]
+    data = [(str(row.get("name", row["train"])), str(row.get("group", ""))) for row in tree.get("data") or []]
+    return {"what": " ".join(str(tree.get("about") or "").split()), "protocols": named, "data": data}
+
+
 def read(asked: Sequence[str], given: Mapping[str, Mapping[str, Any]] | None = None) -> Suite:
     """The suite of these names of protocols and suites and paths of YAML files, one after the other.
 
