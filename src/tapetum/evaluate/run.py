@@ -9,6 +9,7 @@ from tapetum.base.console import Progress, say, table, warn
 from tapetum.base.errors import TapetumError
 from tapetum.encoders import Encoder, load
 from tapetum.evaluate import baselines as others
+from tapetum.evaluate import protocols as known
 from tapetum.evaluate import suites
 from tapetum.evaluate.case import checked
 from tapetum.evaluate.cost import cost
@@ -116,6 +117,8 @@ def _measured(
     facts = cost(extractor.encoder)
     with Progress(len(entries), row, "protocols") as bar:
         for entry in entries:
+            if row == "pixels" and not extractor.encoder.gives(known.needs(entry.name)):
+                continue
             results = parts.measure(entry, extractor)
             results = [
                 replace(r, row=row, cost=facts, about=about, notes=[*r.notes, *parts.notes, *notes])

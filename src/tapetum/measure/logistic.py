@@ -8,7 +8,7 @@ from torch.nn import functional as F
 
 
 def logistic_path(
-    x: Tensor, labels: Tensor, classes: int, penalties: Iterable[float]
+    x: Tensor, labels: Tensor, classes: int, penalties: Iterable[float], steps: int = 200
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """For each penalty the weights [C, D] and biases [C] that minimise, over x [N, D] and `labels` [N],
 
@@ -16,7 +16,8 @@ def logistic_path(
 
     or, for labels of several classes [N, C] in {0, 1}, the sum over classes of their binary cross-entropies,
     which is scikit-learn's LogisticRegression at C = 1 / (N * penalty); biases are free. Each solution starts
-    from the last, so give the largest penalty first. x is float64 for exact answers, float32 for fast ones.
+    from the last, so give the largest penalty first. x is float64 for exact answers, float32 for fast ones;
+    `steps` is how many of L-BFGS each takes at most.
     """
     basis, spread = (part.double() for part in _axes(x))  # [D, r], [r]
     within = basis
@@ -29,13 +30,13 @@ def logistic_path(
     likely = 1 / classes if labels.ndim == 1 else 0.5
     for penalty in penalties:
         scale = (spread * (1 - likely) * likely + penalty).rsqrt()
-        inner, bias = _descend(x, labels, penalty, within * scale, (weight @ within / scale, bias))
+        inner, bias = _descend(x, labels, penalty, within * scale, (weight @ within / scale, bias), steps)
         weight = inner @ (within * scale).T
         yield weight @ basis.T if fewer else weight, bias
 
 
 def _descend(
-    x: Tensor, labels: Tensor, penalty: float, basis: Tensor, start: tuple[Tensor, Tensor]
+    x: Tensor, labels: Tensor, penalty: float, basis: Tensor, start: tuple[Tensor, Tensor], most: int
 ) -> tuple[Tensor, Tensor]:
     """Minimise over `inner` [C, r], where weights = inner @ basis.T, and biases [C], by L-BFGS.
 
@@ -46,7 +47,7 @@ def _descend(
     tolerance = 1e-5 if x.dtype == torch.float32 else 1e-6
     steps = torch.optim.LBFGS(
         [inner, bias],
-        max_iter=200,
+        max_iter=most,
         tolerance_grad=tolerance,
         tolerance_change=tolerance**2,
         history_size=20,
