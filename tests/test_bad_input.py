@@ -247,7 +247,7 @@ BAD: list[tuple[str, Damage, str, str]] = [
     (
         "labels of no image at all",
         nothing,
-        "evaluate run --train-data photos --labels-per-class 0",
+        "evaluate run --train-data photos --protocols fewlabels --fewlabels.counts 0",
         "at least 1",
     ),
     ("a part that is not there", nothing, f"{NEW} --split tran", "split"),

@@ -172,11 +172,14 @@ REFUSED = [
     ("evaluate timm:resnet81 --train-data photos", "unknown encoder 'resnet81'; did you mean 'resnet18'?"),
     (
         "evaluate run --train-data photos --protocols knn,liner",
-        "unknown protocol 'liner'; did you mean 'linear'?",
+        "unknown protocol or suite 'liner'; did you mean 'linear'?",
     ),
-    ("evaluate run --train-data photos --metric acuracy", "metric is 'acuracy'; did you mean accuracy?"),
+    ("evaluate run --train-data photos --metric acuracy", "'acuracy'; did you mean 'accuracy'?"),
     ("evaluate run --train-data flat", "have no labels"),
-    ("evaluate run --train-data photos --labels-per-class 0", "labels_per_class is '0'; "),
+    (
+        "evaluate run --train-data photos --protocols fewlabels --fewlabels.counts 0",
+        "fewlabels.counts is '0'; ",
+    ),
     ("embed run photos", "embed needs out: a .npz, .parquet"),
     ("embed run photos --out features.txt", "unknown format '.txt'"),
     ("embed run photos --out labels.csv/features.npz", "labels.csv"),
@@ -427,9 +430,9 @@ def test_the_verbs_are_functions_of_the_package():
     assert tapetum.__all__ == sorted([*verbs.VERBS, "load"])
     names = [row["name"] for row in tapetum.methods()]
     assert "simclr" in names and names == tapetum.methods.names()  # the folder of that name is there, too
-    from tapetum.evaluate import knn
+    from tapetum.evaluate import run
 
-    assert tapetum.evaluate.knn is knn and callable(tapetum.evaluate)
+    assert tapetum.evaluate.run is run and callable(tapetum.evaluate)
     with pytest.raises(tapetum.base.errors.TapetumError, match="evaluate needs encoder"):
         tapetum.evaluate()
     with pytest.raises(AttributeError, match="no attribute 'pretran'"):

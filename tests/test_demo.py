@@ -16,6 +16,14 @@ demo = importlib.import_module("tapetum.demo")  # `tapetum.demo` by itself is th
 QUICK = {**demo.PRETRAIN, "image_size": 32, "batch_size": 8, "steps": 2, "precision": "fp32"}
 
 
+QUICK_EVALUATE = {
+    "protocols": ("knn", "fewlabels"),
+    "metric": "auroc",
+    "duplicates": False,
+    "protocol_settings": {"fewlabels": {"counts": (4,), "shares": (), "heads": ("knn",)}},
+}
+
+
 @pytest.fixture
 def package(tmp_path, monkeypatch):
     """A package laid out like elpv-dataset, with 60 small cells of which a third is defective."""
@@ -33,7 +41,7 @@ def package(tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(str(tmp_path / "site"))
     monkeypatch.setattr(demo, "HELD_OUT", 20)
     monkeypatch.setattr(demo, "public_weights", lambda: None)
-    monkeypatch.setattr(demo, "EVALUATE", {"protocols": ["knn"], "metric": "auroc", "labels_per_class": [4]})
+    monkeypatch.setattr(demo, "EVALUATE", QUICK_EVALUATE)
 
 
 def test_cells_are_parted_once_and_by_class(package, tmp_path, capsys):
@@ -68,16 +76,28 @@ def test_the_demo_ends_with_a_table_a_picture_and_results(package, tmp_path, cap
     assert [r["value"] for r in again["results"]] == [r["value"] for r in answer["results"]]
 
 
-def test_the_commands_shown_are_the_calls_made(capsys, tmp_path):
-    demo.shown("pretrain", tmp_path, out=tmp_path / "run", **demo.PRETRAIN)
+@pytest.mark.parametrize(("verb", "calls"), [("pretrain", demo.PRETRAIN), ("evaluate", demo.EVALUATE)])
+def test_the_commands_shown_are_the_calls_made(capsys, tmp_path, verb, calls):
+    wanted = {"data": str(tmp_path), "out": str(tmp_path / "run")} if verb == "pretrain" else {}
+    wanted |= {} if verb == "pretrain" else {"encoder": str(tmp_path), "train_data": str(tmp_path)}
+    demo.shown(verb, tmp_path, **{k: v for k, v in wanted.items() if k in ("out", "train_data")}, **calls)
     command = capsys.readouterr().out.strip().removeprefix("$ ")
-    verb, given = cli.read(shlex.split(command)[1:])
+    _, given = cli.read(shlex.split(command)[1:])
     typed = settings.check("setting", given, VERBS[verb])
-    wanted = {"data": str(tmp_path), "out": str(tmp_path / "run"), **demo.PRETRAIN}
-    for name, value in settings.check("setting", wanted, VERBS[verb]).items():
+    for name, value in settings.check("setting", wanted | calls, VERBS[verb]).items():
         if name.endswith("_settings"):
-            assert {k: str(v) for k, v in typed[name].items()} == {
-                k: ",".join(map(str, v)) if isinstance(v, tuple) else str(v) for k, v in value.items()
-            }
+            read = {k: settings.guess(v) for k, v in flat(typed[name]).items()}
+            assert {
+                k: v if isinstance(v, tuple) else (v,) for k, v in read.items() if v not in ("", ("",))
+            } == {k: v if isinstance(v, tuple) else (v,) for k, v in flat(value).items() if v != ()}
         else:
             assert typed[name] == value
+
+
+def flat(tree: dict) -> dict:
+    """{"a": {"b": 1}} -> {"a.b": 1}."""
+    return {
+        f"{k}.{n}" if isinstance(v, dict) else k: x
+        for k, v in tree.items()
+        for n, x in (v.items() if isinstance(v, dict) else [("", v)])
+    }

@@ -14,7 +14,17 @@ MOST_LINES = 300
 LAYERS = [  # from the top down; a folder or file imports from its own layer and from those below
     {"__main__"},
     {"cli"},
-    {"verbs", "images", "classifiers", "demo", "describe", "inspecting", "__init__"},
+    {
+        "verbs",
+        "images",
+        "classifiers",
+        "measuring",
+        "comparing",
+        "demo",
+        "describe",
+        "inspecting",
+        "__init__",
+    },
     {"report"},
     {"adapt"},
     {"evaluate"},

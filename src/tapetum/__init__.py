@@ -13,6 +13,7 @@ __version__ = "0.1.0"
 __all__ = [
     "cache",
     "check",
+    "compare",
     "demo",
     "embed",
     "evaluate",
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from tapetum.verbs import (
         cache,
         check,
+        compare,
         demo,
         embed,
         evaluate,

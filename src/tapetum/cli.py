@@ -63,6 +63,7 @@ def parser(name: str) -> Parser:
     first, helps, rest = settings.documented(verb)
     own, hints = parameters(verb), settings.annotations(verb)
     words = [n.upper() if p.default is p.empty else f"[{n.upper()}]" for n, p in own.items() if positional(p)]
+    words += ["..." for p in own.values() if p.kind is p.VAR_POSITIONAL]
     one = Parser(
         prog=f"tapetum {name}",
         usage=" ".join([f"tapetum {name}", *words, "[--FLAG VALUE ...]"]),
@@ -74,7 +75,8 @@ def parser(name: str) -> Parser:
     for p in own.values():
         text = (helps.get(p.name, "") + shown(p.default)).replace("%", "%%")
         if positional(p):
-            one.add_argument(p.name, nargs="?", metavar=p.name.upper(), help=text)
+            nargs = "*" if p.kind is p.VAR_POSITIONAL else "?"
+            one.add_argument(p.name, nargs=nargs, metavar=p.name.upper(), help=text)
         elif isinstance(p.default, bool):
             one.add_argument(flag(p.name), dest=p.name, action=argparse.BooleanOptionalAction, help=text)
         else:
@@ -86,7 +88,7 @@ def parser(name: str) -> Parser:
 
 
 def positional(p: inspect.Parameter) -> bool:
-    return p.kind is p.POSITIONAL_OR_KEYWORD
+    return p.kind in (p.POSITIONAL_OR_KEYWORD, p.VAR_POSITIONAL)
 
 
 def flag(name: str) -> str:
@@ -153,7 +155,7 @@ def read(arguments: list[str]) -> tuple[str, dict[str, Any]]:
         raise unknown("verb", name, VERBS)
     verb = VERBS[name]
     groups, arguments = grouped(arguments, verb)
-    typed, extra = parser(name).parse_known_args(arguments)
+    typed, extra = parser(name).parse_known_intermixed_args(arguments)
     for token in sorted(extra, key=lambda text: not text.startswith("-")):
         if token.startswith("-"):
             raise unknown("flag", token.partition("=")[0], flags(verb))

@@ -16,6 +16,7 @@ from tapetum import verbs
 from tapetum.base.console import duration, say
 from tapetum.base.errors import TapetumError
 from tapetum.data import open_data
+from tapetum.describe import typed
 from tapetum.encoders import Encoder, build, load
 from tapetum.evaluate.neighbours import neighbours_png
 from tapetum.evaluate.result import Result
@@ -45,11 +46,11 @@ PRETRAIN: dict[str, Any] = {
     },
 }
 EVALUATE: dict[str, Any] = {
-    "protocols": ["knn", "logistic", "fewlabels"],
+    "protocols": ("knn", "logistic", "fewlabels"),
     "metric": "auroc",
     "duplicates": False,  # cells look alike
     "protocol_settings": {
-        "fewlabels": {"counts": [FEW], "shares": [], "draws": 20, "heads": ["knn", "logistic"]}
+        "fewlabels": {"counts": (FEW,), "shares": (), "draws": 20, "heads": ("knn", "logistic")}
     },
 }
 
@@ -120,11 +121,16 @@ def measured(encoder: Any, data: Path, out: Path, **settings: Any) -> list[Resul
 
 def shown(verb: str, what: Path, **settings: Any) -> None:
     """Say the command that does what follows."""
+    groups = {name.removesuffix("_settings"): v for name, v in settings.items() if name.endswith("_settings")}
+    groups |= groups.pop("protocol", {})
     words = ["tapetum", verb, str(what)]
     for name, value in settings.items():
-        group, nested = name.removesuffix("_settings"), name.endswith("_settings")
-        for key, setting in value.items() if nested else [("", value)]:
-            flag = f"--{group}.{key}" if nested else f"--{name.replace('_', '-')}"
-            listed = isinstance(setting, list | tuple)
-            words += [flag, ",".join(map(str, setting)) if listed else str(setting)]
+        flag = name.replace("_", "-")
+        if isinstance(value, bool):
+            words.append(f"--{flag}" if value else f"--no-{flag}")
+        elif not name.endswith("_settings"):
+            words += [f"--{flag}", typed(value)]
+    for group, own in groups.items():
+        for key, value in own.items():
+            words += [f"--{group}.{key}", typed(value)]
     say(f"\n$ {shlex.join(words)}")

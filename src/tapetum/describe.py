@@ -65,16 +65,23 @@ def all_protocols() -> list[dict[str, Any]]:
 
     found = [{"name": name, "what": protocols.idea(name)} for name in protocols.names()]
     for name in suites.names():
-        parts = ", ".join(entry.name for entry in suites.read([name]).entries)
-        found.append({"name": name, "what": f"suite of {parts}"})
+        suite = suites.outline(name)
+        sets = f" on {len(suite['data'])} sets of images" if suite["data"] else ""
+        found.append({"name": name, "what": f"suite of {', '.join(suite['protocols'])}{sets}"})
     console.table([list(row.values()) for row in found], ("protocol", "what it measures"))
     return found
 
 
 def one_protocol(name: str) -> dict[str, Any]:
-    """One protocol: what it does and its settings."""
-    from tapetum.evaluate import protocols
+    """One protocol: what it does and its settings. Of a suite, its protocols and sets of images."""
+    from tapetum.evaluate import protocols, suites
 
+    if name in suites.names():
+        suite = suites.outline(name)
+        console.say(f"{name}: {suite['what']}\n\nprotocols: {', '.join(suite['protocols'])}")
+        if suite["data"]:
+            console.table(suite["data"], ("images", "group"))
+        return {"name": name, **suite}
     protocol = protocols.find(name)
     found: dict[str, Any] = {"name": name, "what": protocols.idea(name), "settings": listed(protocol)}
     console.say(f"{name}: {found['what']}\n")
@@ -96,7 +103,7 @@ def listed(owner: Callable) -> list[dict[str, Any]]:
 
 def typed(value: Any) -> str:
     """A setting as one types it: 0.2,1 or 0.996->1.0."""
-    if isinstance(value, tuple):
+    if isinstance(value, tuple | list):
         return ",".join(map(typed, value))
     return "open" if value is None else f"{value:.4g}" if isinstance(value, float) else str(value)
 

@@ -1,6 +1,8 @@
 """Fine-tuning changes what it names and nothing else, follows its formulas, learns, and repeats itself."""
 
 import copy
+import inspect
+from dataclasses import asdict
 from itertools import chain
 
 import numpy as np
@@ -9,10 +11,15 @@ import torch
 from torch.nn import functional as F
 
 from tapetum.base.errors import TapetumError
+from tapetum.base.settings import documented
 from tapetum.data.open import open_data
 from tapetum.encoders import build
 from tapetum.evaluate import finetuning
+from tapetum.evaluate.baselines import pixels
+from tapetum.evaluate.case import Case
 from tapetum.evaluate.finetuning import FineTuning, Recipe, finetune, layers, rates
+from tapetum.evaluate.protocols.finetune import protocol
+from tapetum.features import Extractor
 from tapetum.methods.supervised.supervised import mixed_cross_entropy
 from tapetum.train import optimizer
 from tapetum.views import Batch, Draw
@@ -49,10 +56,13 @@ def vectors(encoder, source) -> torch.Tensor:
         return encoder(pixels.float() / 255)
 
 
-def run(encoder, shades, recipe: Recipe, kind="class", target=None, **settings):
-    source, y = shades
-    target = F.one_hot(y).float() if target is None else target
-    return finetune(encoder, source, kind, target, vectors(encoder, source), recipe, device="cpu", **settings)
+def run(encoder, shades, recipe: Recipe, kind="class", y=None, seed=0, **settings):
+    source, shade = shades
+    y, x = shade if y is None else y, vectors(encoder, source)
+    width = y.shape[1] if kind == "classes" else {"class": 3, "number": 1}[kind]
+    extractor = Extractor(encoder, device="cpu", **settings)
+    tuned, head = finetune(extractor, source, kind, y, x, recipe, width=width, seed=seed)
+    return tuned.encoder, head
 
 
 def changed(before, after) -> set[str]:
@@ -79,11 +89,22 @@ def test_what_learns_is_what_is_named(name, shades, request):
     encoder = request.getfixturevalue(name)
     assert changed(encoder, run(encoder, shades, small(what="head"))[0]) == set()
     everything = {n for n, p in encoder.named_parameters()}
-    assert changed(encoder, run(encoder, shades, small(epochs=2))[0]) >= everything
+    assert changed(encoder, run(encoder, shades, small(epochs=2))[0]) == everything
     moved = changed(encoder, run(encoder, shades, small(what="last", blocks=1))[0])
     block = "net.layer4" if name == "cnn" else "net.blocks.1."
     assert moved and all(n.startswith((block, "net.norm")) for n in moved)
     assert {n for n in everything if n.startswith(block)} <= moved
+
+
+def test_batch_statistics_are_kept_unless_not_wanted(cnn, shades):
+    moved = changed(cnn, run(cnn, shades, small(statistics="batch"))[0])
+    assert {n for n, _ in cnn.named_buffers() if "running" in n} <= moved
+    moved = changed(cnn, run(cnn, shades, small(statistics="batch", what="last"))[0])
+    assert {n for n in moved if "running" in n} == {
+        f"net.layer4.0.{norm}.running_{of}"
+        for norm in ("bn1", "bn2", "downsample.1")
+        for of in ("mean", "var")
+    }
 
 
 @pytest.mark.parametrize("name", ["cnn", "vit"])
@@ -112,7 +133,7 @@ def test_layers_hold_every_parameter_once_the_first_first(name):
 
 def test_rates_fall_from_layer_to_layer(vit):
     recipe = Recipe(lr=1e-3, head_lr=2e-3, layer_decay=0.5)
-    method = FineTuning(copy.deepcopy(vit), "class", torch.eye(3), torch.randn(3, vit.dim), recipe)
+    method = FineTuning(Extractor(copy.deepcopy(vit)), "class", torch.eye(3), torch.randn(3, vit.dim), recipe)
     settings = rates(vit, recipe)
     learner = optimizer.build(method, settings, settings.peak(8))
     optimizer.set_rates(learner, method, settings, settings.peak(8), settings.warmup)
@@ -146,7 +167,9 @@ def test_losses_follow_their_formulas(cnn, mixing):
     x = torch.randn(5, cnn.dim)
 
     def made(kind, target):
-        method = FineTuning(copy.deepcopy(cnn), kind, target, x, Recipe(smoothing=0.2, **mixing)).eval()
+        method = FineTuning(
+            Extractor(copy.deepcopy(cnn)), kind, target, x, Recipe(smoothing=0.2, **mixing)
+        ).eval()
         torch.nn.init.normal_(method.classifier.weight)
         mixed, share = method.mix(b)
         return method.loss(b, 0.0)["loss"], method.predict(mixed), share
@@ -173,7 +196,7 @@ def test_losses_follow_their_formulas(cnn, mixing):
 def test_the_head_alone_answers_as_the_method(cnn):
     x = 3 * torch.randn(20, cnn.dim) + 5
     x[:, 0] = 1.0  # a feature that never changes
-    method = FineTuning(copy.deepcopy(cnn), "class", torch.eye(20), x, Recipe(what="head")).eval()
+    method = FineTuning(Extractor(copy.deepcopy(cnn)), "class", torch.eye(20), x, Recipe(what="head")).eval()
     torch.nn.init.normal_(method.classifier.weight)
     images = torch.rand(4, 3, 16, 16)
     torch.testing.assert_close(method.head()(cnn(images)), method.predict(images), rtol=1e-3, atol=1e-3)
@@ -184,24 +207,14 @@ def test_the_head_alone_answers_as_the_method(cnn):
 def test_it_learns_shades(name, what, shades, request):
     source, y = shades
     encoder = request.getfixturevalue(name)
-    tuned, head = run(encoder, shades, small(what=what, epochs=40, augment="none"))
+    tuned, head = run(encoder, shades, small(what=what, epochs=15, lr=3e-3, augment="none"))
     right = head(vectors(tuned, source)).argmax(1) == y
     assert right.float().mean() > 0.9
 
 
-def test_it_learns_numbers_and_several_classes(cnn, shades):
-    source, y = shades
-    shade = (y.float() - 1)[:, None]
-    tuned, head = run(cnn, shades, small(epochs=50, augment="none"), "number", shade)
-    assert (head(vectors(tuned, source)) - shade).square().mean() < 0.2
-    several = torch.stack([y > 0, y > 1], 1).float()
-    tuned, head = run(cnn, shades, small(epochs=50, augment="none"), "classes", several)
-    assert ((head(vectors(tuned, source)) > 0) == several.bool()).float().mean() > 0.9
-
-
 def test_bf16_learns_too(cnn, shades):
     source, y = shades
-    recipe = small(epochs=10, augment="none")
+    recipe = small(epochs=6, lr=3e-3, augment="none")
     tuned, head = run(cnn, shades, recipe, precision="bfloat16")
     assert tuned.digest() != run(cnn, shades, recipe)[0].digest()
     assert (head(vectors(tuned, source)).argmax(1) == y).float().mean() > 0.6
@@ -217,3 +230,47 @@ def test_bad_settings_are_said(cnn, shades):
         run(cnn, shades, small(what="last", blocks=9))
     with pytest.raises(TapetumError, match="a lower lr usually cures it"):
         run(cnn, shades, small(lr=1e6, epochs=3, layer_decay=1.0))
+
+
+def case_of(encoder, images, labels, kind="class", **settings) -> Case:
+    """Every fourth image judges."""
+    names = images.with_labels([str(label) for label in labels], "by hand")
+    test = np.arange(len(names)) % 4 == 3
+    parts = (names.take(np.flatnonzero(part)) for part in (~test, test))
+    return Case(*parts, Extractor(encoder, device="cpu"), kind=kind, **settings)
+
+
+def test_the_protocol_reports_each_seed(cnn, shades):
+    source, _ = shades
+    labels = np.arange(36) % 5 // 3  # of no shade: chance
+    case = case_of(cnn, source, labels, seed=5)
+    found = protocol(case, epochs=2, batch_size=8, seeds=2, augment="none")
+    assert found.seeds == [5, 6] and found.answers.answers.shape == (2, 9) and found.n == 9
+    assert found.protocol["schedule"] == {"epochs": 2} and found.protocol["head"]["batch_size"] == 8
+    each = (found.answers.answers == found.answers.truth).mean(1)
+    assert found.value == pytest.approx(each.mean()) and found.subject == case.test.subject
+    assert protocol(case, epochs=2, batch_size=8, seeds=2, augment="none").value == found.value
+    assert protocol(case, epochs=2, batch_size=8, what="lora").protocol_id != found.protocol_id
+
+
+def test_the_protocol_learns_and_answers_for_numbers(cnn, shades):
+    source, y = shades
+    number = case_of(cnn, source, 30 + 7 * y.numpy(), "number")
+    assert protocol(number, epochs=20, batch_size=9, lr=3e-3, augment="none").value > 0.6
+    several = case_of(cnn, source, [("a", "a;b", "b")[i] for i in y.tolist()], "classes")
+    assert protocol(several, epochs=12, batch_size=9, lr=3e-3, augment="none").value > 0.8
+
+
+def test_raw_pixels_train_a_head(shades):
+    source, y = shades
+    for what in ("full", "last", "lora", "head"):
+        found = protocol(case_of(pixels(), source, y), what=what, epochs=2, batch_size=12)
+        assert 0 <= found.value <= 1
+
+
+def test_flags_are_the_recipes_settings():
+    own = {
+        n: p.default for n, p in inspect.signature(protocol).parameters.items() if n not in ("case", "seeds")
+    }
+    assert list(own.items()) == list(asdict(Recipe()).items())
+    assert set(documented(protocol)[1]) == {*own, "seeds"}

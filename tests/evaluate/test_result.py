@@ -1,15 +1,34 @@
 """Results name what was measured how, are kept, and are compared only under one protocol."""
 
 import json
+import math
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
 from tapetum.base.errors import TapetumError
-from tapetum.evaluate.result import Result, add_results, comparable, differences, read_results, short_id
+from tapetum.base.files import short_id
+from tapetum.evaluate.answers import Answers
+from tapetum.evaluate.result import (
+    Result,
+    add_results,
+    answers_file,
+    comparable,
+    differences,
+    read_results,
+)
 
 RESULT = Result(
-    "knn accuracy", 0.5, 0.01, "bootstrap", 100, [0], {"name": "knn", "head": {"k": 20}}, {"weights": "abc"}
+    "knn accuracy",
+    0.5,
+    0.01,
+    (0.48, 0.52),
+    "bootstrap",
+    4,
+    [0],
+    {"name": "knn", "head": {"k": 20}},
+    {"weights": "abc"},
 )
 
 
@@ -64,3 +83,22 @@ def test_a_damaged_file_is_refused_and_kept(tmp_path):
         with pytest.raises(TapetumError):
             add_results(file, [RESULT])
         assert file.read_text() == content
+
+
+def test_answers_are_kept_beside_the_file(tmp_path):
+    said = Answers("accuracy", np.array([[0, 1, 1, 0]]), np.array([0, 1, 0, 0]), np.array([0, 2, 3, 5]))
+    file = tmp_path / "results.json"
+    add_results(file, [replace(RESULT, answers=said)], [f"{i}.png" for i in range(6)])
+    assert "answers" not in json.loads(file.read_text())["results"][0]
+    again = Answers.load(answers_file(file, RESULT))
+    np.testing.assert_array_equal(again.answers, said.answers)
+    with np.load(answers_file(file, RESULT)) as arrays:
+        assert arrays["paths"].tolist() == ["0.png", "2.png", "3.png", "5.png"]
+
+
+def test_an_unknown_error_is_kept_as_unknown(tmp_path):
+    file = tmp_path / "results.json"
+    odd = replace(RESULT, error_bar=math.nan, interval=(math.nan, math.inf), details={"x": [math.nan]})
+    add_results(file, [odd])
+    (found,) = read_results(file)
+    assert math.isnan(found.error_bar) and math.isnan(found.interval[1]) and found.details == {"x": [None]}

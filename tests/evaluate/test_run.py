@@ -12,12 +12,12 @@ from safetensors.numpy import load_file
 from tapetum.base.errors import TapetumError
 from tapetum.data.open import open_data
 from tapetum.encoders import Encoder, build
-from tapetum.evaluate import baselines, store
+from tapetum.evaluate import baselines
 from tapetum.evaluate.embed import embed
 from tapetum.evaluate.neighbours import OTHER, SAME, TILE, nearest, neighbours_png
 from tapetum.evaluate.result import comparable, read_results
 from tapetum.evaluate.run import evaluate
-from tapetum.evaluate.store import features
+from tapetum.features import Extractor
 
 
 @pytest.fixture
@@ -51,16 +51,20 @@ def rows(results, protocol="knn"):
 def test_a_run_is_measured_beside_all_its_baselines(parted, run, capsys):
     results = evaluate(str(run), parted)
     printed = capsys.readouterr().out
-    for protocol in ("knn", "linear"):
+    for protocol in ("knn", "logistic"):
         found = rows(results, protocol)
         assert list(found) == ["encoder", "start", "random weights", "pixels"]
         assert len({r.subject_id for r in comparable(found.values())}) == 4
         assert {r.n for r in found.values()} == {12}
     assert read_results(run / "results.json") == results
-    lines = [line for line in printed.splitlines() if "±" in line]
-    named = ["pixels", "random weights", "start", "encoder"]
-    assert all(line.startswith(name) for line, name in zip(lines, named))
-    assert f"{rows(results)['pixels'].value:.3f}" in lines[0]
+    head = next(line for line in printed.splitlines() if line.strip().startswith("pixels"))
+    assert head.split() == ["pixels", "random", "weights", "start", "encoder"]
+    line = next(line for line in printed.splitlines() if line.startswith("knn accuracy"))
+    values = [rows(results)[name].value for name in ("pixels", "random weights", "start", "encoder")]
+    assert [float(part) for part in line.replace("knn accuracy", "").split()[::3]] == [
+        round(v, 3) for v in values
+    ]
+    assert {r.cost["parameters"] for r in results if r.row != "pixels"} == {results[0].cost["parameters"]}
     assert "random weights drawn with seed 0" in printed
 
 
@@ -71,7 +75,7 @@ def test_baselines_are_what_they_say(parted, run):
     assert found["random weights"].subject["weights"] == baselines.random_weights(first, 0).digest()
     assert baselines.random_weights(first, 1).digest() != baselines.random_weights(first, 0).digest()
     source = open_data(parted, split="test")
-    plain = features(baselines.pixels(), source).x
+    plain = Extractor(baselines.pixels()).features(source).x
     image = np.asarray(
         Image.open(parted / "test" / source.paths[0]).resize((32, 32), Image.Resampling.BILINEAR)
     )
@@ -85,20 +89,48 @@ def test_lost_starting_weights_are_said_and_the_rest_goes_on(parted, run, capsys
     assert "are not measured" in capsys.readouterr().err
 
 
+def test_kinds_of_labels_through_the_whole_way(images, encoder, tmp_path):
+    paths = sorted(path.relative_to(images).as_posix() for path in images.rglob("*.png"))
+    many = [f"{path},{path.split('/')[0]};{'even' if i % 2 else 'odd'}" for i, path in enumerate(paths)]
+    numbers = [f"{path},{len(path.split('/')[0])}.5" for path in paths]
+    settings = {"protocols": ["knn", "logistic"], "baselines": False}
+    for kind, metric, rows in (("classes", "mean_average_precision", many), ("number", "r2", numbers)):
+        (tmp_path / f"{kind}.csv").write_text("\n".join(["path,label", *rows]))
+        results = evaluate(encoder, images, labels=tmp_path / f"{kind}.csv", label_kind=kind, **settings)
+        assert [r.protocol["metric"] for r in results] == [metric, metric]
+        assert all(r.n == 24 and np.isfinite(r.value) for r in results)
+
+
 def test_an_encoder_that_is_its_own_baseline_stands_once(parted):
     results = evaluate("random:resnet10_w32", parted, protocols=["knn"], image_size=16)
     assert list(rows(results)) == ["encoder", "pixels"]
 
 
-def test_without_test_data_a_stratified_fifth_is_held_out(images, encoder, tmp_path, capsys):
+def test_without_test_data_all_images_are_judged_in_turn(images, encoder, tmp_path, capsys):
     results = evaluate(encoder, images, protocols=["knn"], out=tmp_path / "r.json", baselines=False)
-    assert [r.n for r in results] == [6]
-    assert results[0].protocol["train"]["images"] == 18
-    assert results[0].protocol["split"] == "20% held out, stratified, seed 0"
-    assert "20% held out" in capsys.readouterr().out
+    assert [r.n for r in results] == [24]
+    assert results[0].protocol["split"] == "5 x 5 folds, stratified, seed 0"
+    assert "5 x 5 folds" in capsys.readouterr().out
     evaluate(encoder, images, protocols=["knn"], out=tmp_path / "r.json", baselines=False, seed=1)
-    assert len(read_results(tmp_path / "r.json")) == 2
-    assert len(list((tmp_path / "cache" / "features").glob("*.npy"))) == 1, "one extraction serves all splits"
+    evaluate(encoder, images, protocols=["knn"], out=tmp_path / "r.json", baselines=False, repeats=2)
+    kept = read_results(tmp_path / "r.json")
+    assert len({r.protocol_id for r in kept}) == 3 and len({r.subject_id for r in kept}) == 1
+    with np.load(tmp_path / "r" / f"{kept[0].protocol_id}-{kept[0].subject_id}.npz") as file:
+        assert file["answers"].shape == (5, 24) and file["paths"][0] == "blue/00.png"
+
+
+def test_groups_of_a_column_are_never_parted(images, encoder, tmp_path):
+    paths = sorted(path.relative_to(images).as_posix() for path in images.rglob("*.png"))
+    rows = [f"{path},{path.split('/')[0]},p{i // 2}" for i, path in enumerate(paths)]
+    (tmp_path / "labels.csv").write_text("\n".join(["path,label,patient", *rows]))
+    settings = {"labels": tmp_path / "labels.csv", "protocols": ["knn"], "baselines": False}
+    (result,) = evaluate(encoder, images, **settings, group_by="patient")
+    fold = result.answers.fold
+    assert (fold[:, 0::2] == fold[:, 1::2]).all() and "never splitting patient" in result.protocol["split"]
+    (plain,) = evaluate(encoder, images, **settings)
+    assert (plain.answers.fold[:, 0::2] != plain.answers.fold[:, 1::2]).any()
+    with pytest.raises(TapetumError, match="unknown column of images 'pateint'; did you mean 'patient'"):
+        evaluate(encoder, images, **settings, group_by="pateint")
 
 
 def test_separate_test_data_use_their_test_part(parted, images, encoder):
@@ -111,16 +143,16 @@ def test_separate_test_data_use_their_test_part(parted, images, encoder):
 
 
 def test_asked_twice_nothing_is_computed_and_the_numbers_are_the_same(parted, encoder, monkeypatch):
-    settings = {"labels_per_class": [2], "draws": 1, "baselines": False}
+    few = {"fewlabels": {"counts": [2], "shares": [], "heads": ["knn", "logistic"]}}
+    settings = {"protocols": ["knn", "logistic", "fewlabels"], "protocol_settings": few, "baselines": False}
     first = evaluate(encoder, parted, **settings)
-    monkeypatch.setattr(store, "_fill", lambda *a, **k: pytest.fail("computed again"))
+    monkeypatch.setattr(Extractor, "_fill", lambda *a, **k: pytest.fail("computed again"))
     assert evaluate(encoder, parted, **settings, batch_size=5, workers=1) == first
-    names = [r.name for r in first]
-    assert names == [
+    assert [r.name for r in first] == [
         "knn accuracy",
-        "linear accuracy",
+        "logistic accuracy",
         "knn accuracy, 2 labels a class",
-        "linear accuracy, 2 labels a class",
+        "logistic accuracy, 2 labels a class",
     ]
 
 
@@ -134,7 +166,7 @@ def test_what_was_measured_before_a_failure_is_kept(parted, run, monkeypatch):
 def test_bad_input_is_refused_before_the_work(parted, images, encoder, tmp_path, monkeypatch):
     with pytest.raises(TapetumError, match="test data are the training data"):
         evaluate(encoder, images, images)
-    monkeypatch.setattr(store, "_fill", lambda *a, **k: pytest.fail("worked before it checked"))
+    monkeypatch.setattr(Extractor, "_fill", lambda *a, **k: pytest.fail("worked before it checked"))
     (tmp_path / "results.json").write_text("{")
     with pytest.raises(TapetumError, match="not readable JSON"):
         evaluate(encoder, parted, out=tmp_path / "results.json")
@@ -144,8 +176,12 @@ def test_bad_input_is_refused_before_the_work(parted, images, encoder, tmp_path,
         evaluate(encoder, parted, metric="acuracy")
     with pytest.raises(TapetumError, match="have no labels"):
         evaluate(encoder, parted, labels="none")
-    with pytest.raises(TapetumError, match="at least 1"):
-        evaluate(encoder, parted, labels_per_class=[0])
+    with pytest.raises(TapetumError, match=r"fewlabels\.counts is"):
+        evaluate(encoder, parted, protocols=["fewlabels"], protocol_settings={"fewlabels": {"counts": [0]}})
+    with pytest.raises(TapetumError, match="not among those that run"):
+        evaluate(encoder, parted, protocol_settings={"fewlabels": {"counts": [1]}})
+    with pytest.raises(TapetumError, match="with test data nothing is parted"):
+        evaluate(encoder, parted, group_by="patient", duplicates=False)
 
 
 @pytest.mark.parametrize("kind", [".npz", ".safetensors", ".parquet"])
@@ -192,7 +228,7 @@ def test_nearest_are_the_most_alike_without_the_query_itself():
 
 def test_the_picture_frames_neighbours_by_their_class(images, tmp_path):
     (images / "blue" / "00.png").write_bytes(b"damaged")
-    found = features(baselines.pixels(), open_data(images))
+    found = Extractor(baselines.pixels()).features(open_data(images))
     neighbours_png(found, tmp_path / "near.png", queries=3, k=2)
     image = Image.open(tmp_path / "near.png")
     colours = {f"#{r:02x}{g:02x}{b:02x}": count for count, (r, g, b) in image.convert("RGB").getcolors(10**6)}
@@ -200,7 +236,10 @@ def test_the_picture_frames_neighbours_by_their_class(images, tmp_path):
     assert colours[SAME] > 6 * frame, "blue, green and red images find their like"
     assert colours.get(OTHER, 0) < frame
     neighbours_png(
-        features(baselines.pixels(), open_data(images, "none")), tmp_path / "plain.png", queries=2, k=100
+        Extractor(baselines.pixels()).features(open_data(images, "none")),
+        tmp_path / "plain.png",
+        queries=2,
+        k=100,
     )
     plain = Image.open(tmp_path / "plain.png").convert("RGB").getcolors(10**6)
     assert tuple(int(SAME[i : i + 2], 16) for i in (1, 3, 5)) not in {colour for _, colour in plain}
@@ -209,3 +248,18 @@ def test_the_picture_frames_neighbours_by_their_class(images, tmp_path):
 def test_the_encoder_of_a_module_has_no_random_twin(encoder, parted):
     assert isinstance(encoder, Encoder) and baselines.random_weights(encoder) is None
     assert list(rows(evaluate(encoder, parted, protocols=["knn"]))) == ["encoder", "pixels"]
+
+
+def test_a_protocol_that_cannot_be_measured_is_left_out_and_said(images, encoder, capsys):
+    shutil.rmtree(images / "green")
+    results = evaluate(encoder, images, protocols=["knn", "unknown", "logistic"], baselines=False)
+    assert [r.protocol["name"] for r in results] == ["knn", "logistic"]
+    assert "encoder: unknown is left out: unknown keeps 1 of 2 classes" in capsys.readouterr().err
+    with pytest.raises(TapetumError, match="keeps 1 of 2 classes"):
+        evaluate(encoder, images, protocols=["unknown"], baselines=False)
+
+
+def test_folds_need_no_error_of_their_own(images, encoder, monkeypatch):
+    monkeypatch.setattr("tapetum.evaluate.answers.bootstrap", lambda *a: pytest.fail("drew for nothing"))
+    (result,) = evaluate(encoder, images, protocols=["knn"], baselines=False)
+    assert np.isfinite([result.error_bar, *result.interval]).all()

@@ -2,13 +2,16 @@
 
 import numpy as np
 import pytest
+import scipy.stats
+import sklearn.linear_model
+import sklearn.metrics
 import torch
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import balanced_accuracy_score, roc_auc_score
 from sklearn.neighbors import KNeighborsClassifier
 
 from tapetum.measure import knn, metrics, spectrum
-from tapetum.measure.logistic import logistic_path
+from tapetum.measure.logistic import logistic_path, ridge_path
 
 
 def blobs(n, d=16, classes=5, seed=0):
@@ -97,8 +100,46 @@ def test_metrics_equal_scikit_learn(seed):
 
 def test_the_bootstrap_of_an_accuracy_is_binomial():
     right = torch.arange(400) % 5 > 0  # 80 %
-    error = metrics.bootstrap(lambda rows: float(right[rows].double().mean()), 400, repeats=1000)
-    assert error == pytest.approx((0.8 * 0.2 / 400) ** 0.5, rel=0.1)
+    drawn = metrics.bootstrap(lambda rows: float(right[rows].double().mean()), 400, repeats=1000)
+    assert float(drawn.std()) == pytest.approx((0.8 * 0.2 / 400) ** 0.5, rel=0.1)
+    assert (drawn.diff() >= 0).all() and float(drawn.mean()) == pytest.approx(0.8, abs=0.003)
+
+
+def test_metrics_equal_scikit_learn_and_scipy():
+    g = np.random.default_rng(0)
+    scores, truth = g.integers(0, 20, (300, 4)) / 7, g.integers(0, 2, (300, 4))  # with many ties
+    truth[:, 3] = 0
+    ours = metrics.mean_average_precision(torch.tensor(scores), torch.tensor(truth))
+    peer = sklearn.metrics.average_precision_score(truth[:, :3], scores[:, :3], average="macro")
+    assert ours == pytest.approx(peer)
+    a, b = torch.tensor(scores[:, 0]), torch.tensor(scores[:, 0] + g.integers(0, 9, 300))
+    assert metrics.r2(a, b) == pytest.approx(sklearn.metrics.r2_score(b, a))
+    assert metrics.spearman(a, b) == pytest.approx(scipy.stats.spearmanr(a, b).statistic)
+    expected = sklearn.metrics.mean_absolute_error(b, a)
+    assert metrics.mean_absolute_error(a, b) == pytest.approx(expected)
+
+
+def test_knn_average_is_the_weighted_mean_of_what_neighbours_say():
+    g = torch.Generator().manual_seed(0)
+    x, q, y = torch.randn(50, 6, generator=g), torch.randn(9, 6, generator=g), torch.arange(50) % 3
+    said = torch.nn.functional.one_hot(y, 3).float()
+    torch.testing.assert_close(knn.knn_average(x, said, q, 7), knn.knn_scores(x, y, q, 7))
+
+
+def test_ridge_and_binary_regressions_equal_scikit_learn():
+    g = torch.Generator().manual_seed(0)
+    x = torch.randn(80, 12, generator=g, dtype=torch.float64)
+    y = x[:, 0] + torch.randn(80, generator=g, dtype=torch.float64)
+    for penalty, (weight, bias) in zip([1.0, 1e-3], ridge_path(x, y, [1.0, 1e-3])):
+        peer = sklearn.linear_model.Ridge(alpha=80 * penalty).fit(x, y)
+        np.testing.assert_allclose(weight[0], peer.coef_, atol=1e-9)
+        assert float(bias) == pytest.approx(peer.intercept_)
+    many = torch.stack([(y > 0), (x[:, 1] > 0.3)], 1).double()
+    for penalty, (weight, bias) in zip([1.0, 1e-3], logistic_path(x, many, 2, [1.0, 1e-3])):
+        for c in range(2):
+            peer = LogisticRegression(C=1 / (80 * penalty), tol=1e-10, max_iter=9999).fit(x, many[:, c])
+            np.testing.assert_allclose(weight[c], peer.coef_[0], atol=2e-4)
+            assert float(bias[c]) == pytest.approx(float(peer.intercept_[0]), abs=2e-4)
 
 
 @pytest.mark.parametrize(("n", "d", "classes"), [(300, 20, 5), (40, 70, 3)])

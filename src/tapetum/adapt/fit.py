@@ -6,7 +6,6 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
-from torch.nn import functional as F
 
 from tapetum.adapt.classifier import Classifier, Head, savable
 from tapetum.adapt.held import Held, chosen, cross_fitted, headed, held_out, learnt, near
@@ -174,18 +173,16 @@ def _finetuned(
     fold = np.full(len(known.rows), -1) if plan is None else plan.fold[0, known.rows]
     seen = torch.from_numpy(fold != 0)
     source = known.stored.source
-    target = F.one_hot(known.y[seen], width).float()
-    how: dict[str, Any] = {name: getattr(extractor, name) for name in ("precision", "device", "workers")}
     learner = source.take(known.rows[seen.numpy()])
     tuned, linear = finetune(
-        extractor.encoder, learner, "class", target, known.x[seen], recipe, seed=seed, **how
+        extractor, learner, "class", known.y[seen], known.x[seen], recipe, width=width, seed=seed
     )
-    tuned = tuned.cpu().to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
-    features = Extractor(tuned, batch_size=extractor.batch_size, **how).features(source.take(known.rows))
+    features = tuned.features(source.take(known.rows))
+    main = tuned.encoder.cpu().to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
     x = torch.from_numpy(np.array(features.x, dtype=np.float32))
     mean, std = scale(x[seen].double())
     weight, bias = linear.weight.detach().cpu().double(), linear.bias.detach().cpu().double()
     head = headed(x[seen], weight * std, bias + weight @ mean, mean, std, near(known.y[seen]), seed)
     if plan is None:
-        return tuned, head, None
-    return tuned, head, held_out(head, x, known.y, fold, plan.count, seed)
+        return main, head, None
+    return main, head, held_out(head, x, known.y, fold, plan.count, seed)

@@ -1,7 +1,13 @@
-"""Memory that is freed stays with the process: activations come and go at each step."""
+"""Memory that is freed stays with the process, since activations come and go; and how much it ever took."""
 
 import contextlib
 import ctypes
+import sys
+
+try:
+    import resource
+except ImportError:  # not on Windows
+    resource = None  # type: ignore[assignment]
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of malloc.h
 LARGEST = 32 * 2**20  # bytes; what glibc allows for the second
@@ -18,3 +24,14 @@ def keep_freed() -> None:
         libc = ctypes.CDLL(None)
         libc.mallopt(M_MMAP_THRESHOLD, LARGEST)
         libc.mallopt(M_TRIM_THRESHOLD, -1)
+
+
+def peak(device: str = "cpu") -> int:
+    """The most bytes that this process ever held: on "cuda" its tensors there, else all; 0 if unknown."""
+    if device == "cuda":
+        import torch
+
+        return torch.cuda.max_memory_allocated()
+    if resource is None:
+        return 0
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)

@@ -23,10 +23,12 @@ Positive = Annotated[float, 1e-6]  # what divides: temperatures, alphas
 
 
 def allowed(owner: Callable) -> dict[str, inspect.Parameter]:
-    """The settings of a function or class by name: its keywords, without what a method or a protocol works on
-    (its encoder, its case)."""
+    """The settings of a function or class by name: its keywords, and a function's `*names`, without what a
+    method or a protocol works on (its encoder, its case)."""
     found = inspect.signature(owner).parameters.values()
-    named = [p for p in found if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
+    kinds: list[Any] = [inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY]
+    kinds += [] if inspect.isclass(owner) else [inspect.Parameter.VAR_POSITIONAL]
+    named = [p for p in found if p.kind in kinds]
     given = "encoder" if inspect.isclass(owner) else "case"
     return {p.name: p for p in named if p.name != given}
 
@@ -45,6 +47,8 @@ def check(kind: str, given: Mapping[str, Any], owner: Callable, prefix: str = ""
         default = known[name].default
         untyped = default is None or default is inspect.Parameter.empty
         wanted = hints.get(name, inspect.Parameter.empty if untyped else type(default))
+        if known[name].kind is inspect.Parameter.VAR_POSITIONAL:
+            wanted = tuple[wanted, ...]  # type: ignore[valid-type]
         out[name] = parse(f"{prefix}{name}", value, wanted)
     return out
 

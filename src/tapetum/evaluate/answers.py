@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from zipfile import BadZipFile
 
 import numpy as np
 import torch
@@ -9,8 +10,7 @@ import torch
 from tapetum.base.errors import TapetumError
 from tapetum.base.files import replacing
 from tapetum.measure.metrics import METRICS, bootstrap
-
-Z = 1.959964  # of the normal distribution, for 95 %
+from tapetum.measure.paired import Z, student
 
 
 @dataclass(frozen=True)
@@ -64,6 +64,11 @@ class Answers:
         kind = "bootstrap over test images, and standard error over draws, in squares"
         return value, error, (value - Z * error, value + Z * error), kind
 
+    def plain(self) -> tuple[float, float, tuple[float, float], str]:
+        """The same without an error: the value alone, at once."""
+        nothing = float("nan")
+        return float(self.values().mean()), nothing, (nothing, nothing), "of its own it has none"
+
     def _drawn(self) -> torch.Tensor:
         """The value on choices of the test images."""
         if self.metric in ("accuracy", "mean"):  # means of one number an image: drawn at one go
@@ -95,27 +100,17 @@ class Answers:
                 if metric not in METRICS:
                     raise ValueError(f"no metric {metric!r}")
                 return cls(metric, **arrays, share=float(file["share"]), seed=int(file["seed"]))
-        except (OSError, ValueError, KeyError) as error:
+        except (OSError, ValueError, KeyError, TypeError, EOFError, BadZipFile) as error:
             raise TapetumError(f"{path} holds no answers: {error}.") from error
 
 
 def over_folds(values: np.ndarray, share: float) -> tuple[float, float, tuple[float, float], str]:
     """The mean of the values [J] of folds, its standard error, 95 % interval, and what the error goes over.
 
-    Training sets overlap, so the error is that of Nadeau and Bengio (2003): the variance over the J folds times
-    (1 / J + share), where `share` is test images over training images.
+    Training sets overlap, so the error is that of Nadeau and Bengio (2003): the variance over the J folds
+    times (1 / J + share), where `share` is test images over training images.
     """
     value = float(values.mean())
     error = float(values.std(ddof=1) * (1 / len(values) + share) ** 0.5)
     half = error * student(len(values) - 1)
     return value, error, (value - half, value + half), "corrected resampled t over folds"
-
-
-def student(freedom: int) -> float:
-    """The 97.5 % quantile of Student's t (Cornish and Fisher's expansion; within 0.5 % from 4 degrees on)."""
-    if freedom < 1:
-        return float("inf")
-    z, v = Z, freedom
-    first, second = (z**3 + z) / 4, (5 * z**5 + 16 * z**3 + 3 * z) / 96
-    third = (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / 384
-    return z + first / v + second / v**2 + third / v**3

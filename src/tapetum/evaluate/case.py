@@ -19,6 +19,15 @@ from tapetum.measure.metrics import OF_KIND
 Part = Literal["train", "test"]
 
 
+def checked(metric: str | None, kind: Kind) -> str:
+    """The metric, if it fits the kind of labels; by default what is usual for it. Raises TapetumError."""
+    if kind not in OF_KIND:
+        raise unknown("kind of labels", kind, OF_KIND)
+    if metric is not None and metric not in OF_KIND[kind]:
+        raise unknown(f"metric for labels of the kind {kind!r}:", metric, OF_KIND[kind])
+    return metric or OF_KIND[kind][0]
+
+
 class Case:
     """One encoder on one pair of training and test images.
 
@@ -32,6 +41,8 @@ class Case:
         twins: bool [test images], those that lie among the training images too.
         data: facts of the two parts for the protocol's id, where they are parts of something that names them.
         alone: both parts are the same images, for protocols that need no others.
+        groups: [test images], those that must not answer for each other where `alone`.
+        one_of_many: a fold, whose results are joined with others' and need no error of their own.
     """
 
     def __init__(
@@ -47,15 +58,14 @@ class Case:
         twins: np.ndarray | None = None,
         data: dict[str, Any] | None = None,
         alone: bool = False,
+        groups: np.ndarray | None = None,
+        one_of_many: bool = False,
     ):
-        if kind not in OF_KIND:
-            raise unknown("kind of labels", kind, OF_KIND)
-        if metric is not None and metric not in OF_KIND[kind]:
-            raise unknown(f"metric for labels of the kind {kind!r}", metric, OF_KIND[kind])
         self._parts = {"train": train, "test": test}
         self._extractor, self.split, self.seed, self.kind, self.twins = extractor, split, seed, kind, twins
-        self.metric = metric or OF_KIND[kind][0]
-        self._data, self.alone = data, alone
+        self.metric = checked(metric, kind)
+        self._data, self.alone, self.groups = data, alone, groups
+        self.one_of_many = one_of_many
 
     @property
     def extractor(self) -> Extractor:
@@ -122,7 +132,7 @@ class Case:
         """
         rows = np.arange(len(truth)) if rows is None else rows
         kept = Answers(metric, np.asarray(answers), np.asarray(truth), rows, seed=self.seed)
-        value, error, interval, kind = kept.summary()
+        value, error, interval, kind = kept.plain() if self.one_of_many else kept.summary()
         details = dict(facts.pop("details", {}))
         if self.twins is not None and 0 < (left := int(self.twins[rows].sum())) < len(rows):
             clean = float(kept.values(~self.twins[rows]).mean())

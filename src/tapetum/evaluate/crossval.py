@@ -49,7 +49,8 @@ def plan(
     rows = np.flatnonzero((stored.labels >= 0) & stored.there)
     strata = stored.labels[rows] if kind == "class" else np.zeros(len(rows), dtype=np.int64)
     if kind == "number":
-        values = np.array([float(stored.source.label_names()[row] or 0) for row in rows])
+        names = stored.source.label_names()
+        values = np.array([float(names[row] or 0) for row in rows])
         strata = np.searchsorted(np.quantile(values, [0.2, 0.4, 0.6, 0.8]), values)
     apart = rows if groups is None else groups[rows]
     counts = np.array([len(np.unique(apart[strata == label])) for label in np.unique(strata)])
@@ -57,7 +58,7 @@ def plan(
     if not (counts > 1).any():
         where = f" in two groups by {named}" if named else ""
         raise TapetumError(
-            f"no class of {stored.source.name} has two images{where}, so none can be held out; give test data."
+            f"no class of {stored.source.name} has two images{where}: none can be held out; give test data."
         )
     often = repeats or next((times for most, times in REPEATS if len(rows) <= most), 0)
     once = often == 0
@@ -82,7 +83,8 @@ def cases(
         for number in range(1 if single else plan.count):
             test = np.flatnonzero(known & (fold == number))
             train = np.flatnonzero(known & (fold != number))
-            case = Case(stored.take(train), stored.take(test), extractor, split=split, data=data, **settings)
+            many = {"one_of_many": not single, "data": data, "split": split}
+            case = Case(stored.take(train), stored.take(test), extractor, **many, **settings)  # type: ignore[arg-type]
             yield repeat, number, test, case
 
 

@@ -57,7 +57,8 @@ class Parts:
             case = Case(self.train, self.test, extractor, twins=self.twins, **settings)
             return _list(protocol(case, **entry.settings))
         if splits == "none":
-            case = Case(self.train, self.train, extractor, split="all images", alone=True, **settings)
+            settings |= {"split": "all images", "alone": True, "groups": self.groups}
+            case = Case(self.train, self.train, extractor, **settings)
             return _list(protocol(case, **entry.settings))
         stored = extractor.features(self.train)
         plan = crossval.plan(stored, self.kind, self.seed, self.groups, self.named, self.repeats)
@@ -107,6 +108,8 @@ def prepare(
             say(f"{part} data: {source.name}: {source.summary()}")
             if source.labels is None and needs_labels:
                 raise TapetumError(f"the {part} data {source.name} have no labels; give them with --labels.")
+    if test is not None and train.fingerprint() == test.fingerprint():
+        raise TapetumError("the test data are the training data; leave them out, and parts are held out.")
     if train_images and train.labels is not None and train_images < len(train):
         share = np.maximum(1, np.bincount(train.labels[train.labels >= 0]) * train_images // len(train))
         train = train.take(np.flatnonzero(few(train.labels, share, seed)))
@@ -132,8 +135,6 @@ def _look_for_duplicates(parts: Parts, how: dict[str, Any]) -> None:
     extractor = Extractor(pixels(parts.train.form), **how)
     train = extractor.features(parts.train)
     test = train if parts.test is None else extractor.features(parts.test)
-    if train.data == test.data and parts.test is not None:
-        raise TapetumError("the test data are the training data; leave them out, and parts are held out.")
     found = twins(train, test)
     if not found.looked:
         warn("there are too many images to compare their pictures: only equal contents count as duplicates")
@@ -144,7 +145,7 @@ def _look_for_duplicates(parts: Parts, how: dict[str, Any]) -> None:
     if parts.test is None:
         parts.groups = united(len(train), found, parts.groups)
         parts.named = " or ".join(filter(None, (parts.named, "duplicates")))
-        note = f"{len(found.first):,} pairs of images are duplicates ({kinds}); none is parted by a fold"
+        note = f"{len(found.first):,} pairs of images are duplicates ({kinds}); they stay together"
     else:
         parts.twins = np.zeros(len(test), dtype=bool)
         parts.twins[found.second] = True

@@ -29,6 +29,7 @@ class Result:
     notes: sentences that a reader of the number must know.
     details: what the protocol found on the way, such as the penalty that was chosen.
     cost: of the subject: parameters, multiplications of one image, width of the features.
+    about: what people call the encoder, the set of images and its group; in no id.
     answers: for each image, by which two subjects are compared; kept in a file beside the results.
     """
 
@@ -45,6 +46,7 @@ class Result:
     notes: list[str] = field(default_factory=list)
     details: dict[str, Any] = field(default_factory=dict)
     cost: dict[str, Any] = field(default_factory=dict)
+    about: dict[str, Any] = field(default_factory=dict, compare=False)
     answers: Answers | None = field(default=None, compare=False, repr=False)
 
     @property
@@ -69,7 +71,8 @@ class Result:
     def from_json(cls, facts: dict[str, Any], where: str = "a result") -> "Result":
         """Raises TapetumError when facts are missing or are not those that the ids were made of."""
         try:
-            own = {f.name: facts[f.name] for f in fields(cls) if f.name != "answers"}
+            own = {f.name: facts[f.name] for f in fields(cls) if f.name not in ("answers", "about")}
+            own |= {"about": facts.get("about") or {}}
             low, high = map(_number, own["interval"])
             own |= {"interval": (low, high), "error_bar": _number(own["error_bar"])}
             result = cls(**own)
@@ -91,6 +94,18 @@ def differences(a: dict[str, Any], b: dict[str, Any], within: str = "") -> list[
         elif mine != other:
             found.append(within + name)
     return found
+
+
+def spelt(a: dict[str, Any], b: dict[str, Any]) -> str:
+    """In what a and b differ, with both values: "head.k (5 and 20), seeds ([0] and [1])"."""
+
+    def value(facts: Any, name: str) -> str:
+        for part in name.split("."):
+            facts = facts.get(part) if isinstance(facts, dict) else None
+        text = "none" if facts is None else str(facts)
+        return text if len(text) <= 40 else f"{text[:37]}..."
+
+    return ", ".join(f"{name} ({value(a, name)} and {value(b, name)})" for name in differences(a, b))
 
 
 def comparable(results: Iterable[Result]) -> list[Result]:
@@ -129,7 +144,7 @@ def add_results(path: str | Path, results: Iterable[Result], paths: Sequence[str
         if result.answers is not None:
             rows = [paths[row] for row in result.answers.rows.tolist()] if paths else []
             result.answers.save(answers_file(path, result), rows)
-    write_json(path, {"format": FORMAT, "results": [_finite(r.to_json()) for r in merged.values()]})
+    write_json(path, {"format": FORMAT, "results": [finite(r.to_json()) for r in merged.values()]})
 
 
 def answers_file(path: str | Path, result: Result) -> Path:
@@ -141,10 +156,10 @@ def _number(value: float | None) -> float:
     return math.nan if value is None else float(value)
 
 
-def _finite(value: Any) -> Any:
+def finite(value: Any) -> Any:
     """JSON has no name for what is not a number: null."""
     if isinstance(value, dict):
-        return {key: _finite(part) for key, part in value.items()}
+        return {key: finite(part) for key, part in value.items()}
     if isinstance(value, list | tuple):
-        return [_finite(part) for part in value]
+        return [finite(part) for part in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value

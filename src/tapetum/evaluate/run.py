@@ -9,15 +9,16 @@ from tapetum.base.console import Progress, say, table, warn
 from tapetum.base.errors import TapetumError
 from tapetum.encoders import Encoder, load
 from tapetum.evaluate import baselines as others
+from tapetum.evaluate import protocols as known
 from tapetum.evaluate import suites
+from tapetum.evaluate.case import checked
 from tapetum.evaluate.cost import cost
 from tapetum.evaluate.parts import Parts, prepare
+from tapetum.evaluate.protocols import needs_labels
 from tapetum.evaluate.result import Result, add_results, read_results
 from tapetum.evaluate.targets import Kind
 from tapetum.features import Extractor, Precision
 from tapetum.features.extract import Pooling
-
-LABELLESS = ("labelfree", "segment", "segment_neighbours")  # protocols that ask for no class
 
 
 def evaluate(
@@ -68,20 +69,24 @@ def evaluate(
     Raises TapetumError for unknown names and for data without labels.
     """
     suite = suites.read(protocols, protocol_settings)
+    checked(metric, label_kind)
     file = _results_file(encoder, out)
     if file:
         read_results(file)  # a damaged file is found before the work, not after
+    if suite.about:
+        say(suite.about)
     main = load(encoder, image_size)
     how: dict[str, Any] = {"batch_size": batch_size, "device": device, "workers": workers}
     asked: dict[str, Any] = {
         "labels": labels, "kind": label_kind, "metric": metric, "group_by": group_by, "train_images": None,
     }  # fmt: skip
     fixed: dict[str, Any] = {"seed": seed, "repeats": repeats, "duplicates": duplicates, "how": how}
-    fixed["needs_labels"] = any(entry.name not in LABELLESS for entry in suite.entries)
 
     found: list[Result] = []
-    for name, train, test, own in _sets(suite, train_data, test_data):
-        parts = prepare(train, test, **asked | own, **fixed)
+    for name, group, entries, train, test, own in _sets(suite, train_data, test_data):
+        needed = any(needs_labels(entry.name, entry.settings) for entry in entries)
+        parts = prepare(train, test, **asked | own, **fixed, needs_labels=needed)
+        about = {"encoder": _called(encoder, main), "set": name or parts.judged.name, "group": group}
         results: list[Result] = []
         for row, subject, note in _subjects(main, baselines, seed):
             exact: dict[str, Any] = {"precision": "float32"} if row == "pixels" else {"precision": precision}
@@ -90,7 +95,7 @@ def evaluate(
             extractor = Extractor(subject, **how, **exact)
             if any(r.subject == extractor.subject for r in results):
                 continue  # the encoder is its own baseline
-            results += _measured(suite.entries, parts, extractor, row, note, file)
+            results += _measured(entries, parts, extractor, row, note, about, file)
         show(results, " on ".join(filter(None, (name, _title(parts, results)))))
         found += results
     if file:
@@ -104,6 +109,7 @@ def _measured(
     extractor: Extractor,
     row: str,
     notes: list[str],
+    about: dict[str, Any],
     file: Path | None,
 ) -> list[Result]:
     """All protocols on one subject; each is kept as soon as it is there."""
@@ -111,9 +117,12 @@ def _measured(
     facts = cost(extractor.encoder)
     with Progress(len(entries), row, "protocols") as bar:
         for entry in entries:
+            if row == "pixels" and not extractor.encoder.gives(known.needs(entry.name)):
+                continue
             results = parts.measure(entry, extractor)
             results = [
-                replace(r, row=row, cost=facts, notes=[*r.notes, *parts.notes, *notes]) for r in results
+                replace(r, row=row, cost=facts, about=about, notes=[*r.notes, *parts.notes, *notes])
+                for r in results
             ]
             if file:
                 add_results(file, results, parts.judged.paths)
@@ -122,24 +131,38 @@ def _measured(
     return found
 
 
+def _called(encoder: Any, main: Encoder) -> str:
+    """What people call an encoder: as they named it, but of a path the last part."""
+    if isinstance(encoder, Encoder):
+        return main.spec.name
+    path = Path(encoder)
+    return path.resolve().name if path.exists() else str(encoder)
+
+
 def _sets(
     suite: suites.Suite, train_data: Any, test_data: Any
-) -> Iterator[tuple[str, Any, Any, dict[str, Any]]]:
-    """(name, training data, test data, what the suite says of them) of each set that is there."""
+) -> Iterator[tuple[str, str, list[suites.Entry], Any, Any, dict[str, Any]]]:
+    """(name, group, protocols, training data, test data, what the suite says of them) of each set that is
+    there."""
     if not suite.data:
-        yield "", train_data, test_data, {}
+        yield "", "", suite.entries, train_data, test_data, {}
         return
     lacking = []
     root = suite.root or Path(str(train_data))
     for row in suite.data:
         given = dict(row)
         train, test = root / given.pop("train"), given.pop("test", None)
-        name, _ = given.pop("name", train.name), given.pop("group", None)
+        name, group = given.pop("name", train.name), given.pop("group", "")
+        wanted = given.pop("protocols", None)
+        entries = [entry for entry in suite.entries if wanted is None or entry.name in wanted]
         if not train.exists() and suite.root is None:
             lacking.append(name)
             continue
         given = {("kind" if key == "label_kind" else key): value for key, value in given.items()}
-        yield name, str(train), None if test is None else str(root / test), given
+        other = None if test is None else str(root / test)
+        if test is None and train == root:
+            other = test_data
+        yield name, group, entries, str(train), other, given
     if len(lacking) == len(suite.data):
         raise TapetumError(f"{root} holds none of the suite's data sets: {', '.join(lacking)}.")
     if lacking:

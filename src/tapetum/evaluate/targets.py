@@ -11,7 +11,9 @@ from tapetum.base.errors import TapetumError
 from tapetum.features import Features
 
 Kind = Literal["class", "classes", "number"]
+WRONG = "count as wrong"  # what happens to test images of classes that training has not
 SEPARATORS = (";", "|", ",")
+WRONG = "count as wrong"
 
 
 @dataclass(frozen=True)
@@ -49,9 +51,7 @@ def labelled(train: Features, test: Features, kind: Kind) -> Labelled:
     Raises TapetumError where nothing is left, or labels are not of this kind.
     """
     known = [_known(part, name) for part, name in ((train, "training"), (test, "test"))]
-    names = [
-        [part.source.label_names()[row] or "" for row in rows] for part, rows in zip((train, test), known)
-    ]
+    names = [_names(part, rows) for part, rows in zip((train, test), known)]
     notes = [
         f"{len(part.damaged):,} {name} images cannot be read and are left out"
         for part, name in ((train, "training"), (test, "test"))
@@ -74,7 +74,7 @@ def labelled(train: Features, test: Features, kind: Kind) -> Labelled:
             number |= {name: len(classes) + i for i, name in enumerate(new)}
             count = sum(name in new for name in names[1])
             notes.append(
-                f"{count:,} test images of classes without training images count as wrong: {', '.join(new)}"
+                f"{count:,} test images of classes without training images {WRONG}: {', '.join(new)}"
             )
         y, truth = (torch.tensor([number[name] for name in part]) for part in names)
         if len(classes) < 2:
@@ -95,6 +95,11 @@ def _known(stored: Features, part: str) -> np.ndarray:
             f"the {part} data {stored.source.name} have no image with a label that can be read."
         )
     return rows
+
+
+def _names(stored: Features, rows: np.ndarray) -> list[str]:
+    names = stored.source.label_names()
+    return [names[row] or "" for row in rows]
 
 
 def _rows(stored: Features, rows: np.ndarray) -> Tensor:

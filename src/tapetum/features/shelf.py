@@ -37,7 +37,7 @@ class Shelf:
             try:
                 keys = file.read_bytes()
                 rows = np.load(file.with_suffix(".npy"), mmap_mode="r")
-            except (OSError, ValueError):
+            except (OSError, ValueError, EOFError):
                 continue
             if len(keys) != KEY * len(rows) or (segments and rows.shape[1:] != segments[0].shape[1:]):
                 continue

@@ -31,7 +31,7 @@ def reliability(confidence: Tensor, right: Tensor, bins: int = 15, by: Bins = "w
     edges = torch.linspace(0, 1, bins + 1, dtype=torch.double, device=confidence.device)
     if by == "mass":
         edges = confidence.quantile(edges)
-    at = torch.bucketize(confidence, edges[1:-1])  # [N]
+    at = torch.bucketize(confidence.contiguous(), edges[1:-1])  # [N]
     count = torch.bincount(at, minlength=bins)
     sums = [torch.bincount(at, weights, minlength=bins)[count > 0] for weights in (confidence, right)]
     count = count[count > 0].double()

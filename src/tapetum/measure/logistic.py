@@ -8,7 +8,7 @@ from torch.nn import functional as F
 
 
 def logistic_path(
-    x: Tensor, labels: Tensor, classes: int, penalties: Iterable[float]
+    x: Tensor, labels: Tensor, classes: int, penalties: Iterable[float], steps: int = 200
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """For each penalty the weights [C, D] and biases [C] that minimise, over x [N, D] and `labels` [N],
 
@@ -16,7 +16,8 @@ def logistic_path(
 
     or, for labels of several classes [N, C] in {0, 1}, the sum over classes of their binary cross-entropies,
     which is scikit-learn's LogisticRegression at C = 1 / (N * penalty); biases are free. Each solution starts
-    from the last, so give the largest penalty first. x is float64 for exact answers, float32 for fast ones.
+    from the last, so give the largest penalty first. x is float64 for exact answers, float32 for fast ones;
+    `steps` is how many of L-BFGS each takes at most.
     """
     basis, spread = (part.double() for part in _axes(x))  # [D, r], [r]
     within = basis
@@ -29,13 +30,13 @@ def logistic_path(
     likely = 1 / classes if labels.ndim == 1 else 0.5
     for penalty in penalties:
         scale = (spread * (1 - likely) * likely + penalty).rsqrt()
-        inner, bias = _descend(x, labels, penalty, within * scale, (weight @ within / scale, bias))
+        inner, bias = _descend(x, labels, penalty, within * scale, (weight @ within / scale, bias), steps)
         weight = inner @ (within * scale).T
         yield weight @ basis.T if fewer else weight, bias
 
 
 def _descend(
-    x: Tensor, labels: Tensor, penalty: float, basis: Tensor, start: tuple[Tensor, Tensor]
+    x: Tensor, labels: Tensor, penalty: float, basis: Tensor, start: tuple[Tensor, Tensor], most: int
 ) -> tuple[Tensor, Tensor]:
     """Minimise over `inner` [C, r], where weights = inner @ basis.T, and biases [C], by L-BFGS.
 
@@ -46,7 +47,7 @@ def _descend(
     tolerance = 1e-5 if x.dtype == torch.float32 else 1e-6
     steps = torch.optim.LBFGS(
         [inner, bias],
-        max_iter=200,
+        max_iter=most,
         tolerance_grad=tolerance,
         tolerance_change=tolerance**2,
         history_size=20,
@@ -82,15 +83,16 @@ def _axes(x: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def ridge_path(x: Tensor, y: Tensor, penalties: Iterable[float]) -> Iterator[tuple[Tensor, Tensor]]:
-    """For each penalty the weights [1, D] and the bias [1] that minimise, over x [N, D] and y [N],
+    """For each penalty the weights [K, D] and biases [K] that minimise, over x [N, D] and y [N] or [N, K],
 
         mean squared error + penalty * sum of squared weights
 
-    which is scikit-learn's Ridge at alpha = N * penalty; the bias is free.
+    for each column of y, which is scikit-learn's Ridge at alpha = N * penalty; biases are free.
     """
-    middle, mean = x.mean(0), y.mean()
+    y = y.reshape(len(y), -1)
+    middle, mean = x.mean(0), y.mean(0)
     basis, spread = (part.double() for part in _axes(x - middle))
-    along = ((y - mean) @ (x - middle) / len(x)).double() @ basis  # [r]
+    along = ((y - mean).T @ (x - middle) / len(x)).double() @ basis  # [K, r]
     for penalty in penalties:
-        weight = (basis @ (along / (spread + penalty)))[None]
+        weight = (along / (spread + penalty)) @ basis.T
         yield weight, mean - weight @ middle.double()

@@ -49,8 +49,8 @@ def spread(values: Tensor, eps: float = 1e-7) -> Tensor:
 def nesum(values: Tensor) -> Tensor:
     """The sum of the values [r] of a spectrum over the largest, in [1, r]; 0 where all are 0.
 
-    About the mean it is NESum (He and Ozay 2022, "Exploring the gap between collapsed and whitened features"):
-    r means white features, 1 that one direction holds all variance. Of features as they are it is the stable
+    About the mean it is NESum (He and Ozay 2022): r means white features, 1 that one direction
+    holds all variance. Of features as they are it is the stable
     rank, which a mean far from the origin brings near to 1.
     """
     return values.sum() / values.max().clamp(min=torch.finfo(values.dtype).tiny)
@@ -98,7 +98,9 @@ def measured(
         values, basis = values.flip(0).clamp(min=0), basis.flip(1)
     values.requires_grad_()
     found = [measure(values) for measure in measures]
-    slopes = torch.stack([torch.autograd.grad(f, values)[0] if f.requires_grad else 0 * values for f in found], 1)
+    slopes = torch.stack(
+        [torch.autograd.grad(f, values)[0] if f.requires_grad else 0 * values for f in found], 1
+    )
     with torch.no_grad():
         along = [values * basis.square()] if few else ((part @ basis).square() for part in _doubles(x))
         moved = torch.cat([part @ slopes for part in along])  # [N, K]: by the weight of each row

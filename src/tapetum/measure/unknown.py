@@ -86,7 +86,7 @@ class Residual(NamedTuple):
 
 
 def residual(x: Tensor, about: Tensor, principal: int | None = None) -> Residual:
-    """The directions about the point `about` [D] other than the `principal` ones with most of the rows of x [N, D].
+    """All directions but the `principal` ones in which the rows of x [N, D] leave the point `about` [D] most.
 
     By default the paper's number of principal directions: 1000 for D >= 2048, 512 for D >= 768, else D / 2.
     """
@@ -98,7 +98,7 @@ def residual(x: Tensor, about: Tensor, principal: int | None = None) -> Residual
 
 
 def origin(weight: Tensor, bias: Tensor) -> Tensor:
-    """The point [D] nearest to 0 at which the logits weight [C, D] @ f + bias [C] vanish as well as they can."""
+    """The point [D] nearest to 0 at which the logits weight [C, D] @ f + bias [C] vanish, or nearly so."""
     return -torch.linalg.pinv(weight.double()) @ bias.double()
 
 

@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from tapetum.base import console, distributed
+from tapetum.base import console, distributed, memory
 from tapetum.base.console import Progress, duration, say, warn
 from tapetum.base.errors import TapetumError, TrainingFailed
 from tapetum.base.files import append_line, read_lines, replacing, write_json, write_lines
@@ -26,8 +26,8 @@ from tapetum.train.loop import Step, fit
 from tapetum.train.skipped import Skipped
 from tapetum.train.stop import REQUEUE, Stop
 
-# Fields of metrics.jsonl that tell the time; all others repeat bit for bit.
-CLOCK = ("time", "rate", "waited")
+# Fields of metrics.jsonl that tell time and memory; all others repeat bit for bit.
+CLOCK = ("time", "rate", "waited", "memory")
 
 
 class Run:
@@ -161,8 +161,8 @@ class Run:
         lr = max(group["lr"] for group in self.job.optimizer.param_groups)
         elapsed = time.monotonic() - self.began
         clock = {"time": round(elapsed, 3), "rate": round(rate, 1), "waited": round(self.waited / elapsed, 4)}
-        epoch = step.number / self.job.feed.steps_per_epoch
-        self._write({"step": step.number, "epoch": epoch, **numbers, "lr": lr, **clock})
+        at = {"step": step.number, "epoch": step.number / self.job.feed.steps_per_epoch}
+        self._write({**at, **numbers, "lr": lr, **clock, "memory": memory.peak(self.job.device.type)})
 
     def _check(self, step: Step, weights: bool) -> None:
         """Raise TrainingFailed where training broke down; scaled fp16 gradients may overflow now and then.

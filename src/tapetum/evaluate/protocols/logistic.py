@@ -89,13 +89,22 @@ def choose(x: Tensor, y: Tensor, width: int, penalties: Sequence[float], seed: i
 
     Where each class has one row, nothing can be held out, and it is the first of all.
     """
+    return tried(x, y, width, penalties, seed)[0]
+
+
+def tried(
+    x: Tensor, y: Tensor, width: int, penalties: Sequence[float], seed: int
+) -> tuple[float, Tensor, Tensor]:
+    """The penalty that `choose` gives, the rows [h] that were held out for it, and what regressions with that
+    penalty, which had not seen them, answered [h, width]."""
     fold = torch.from_numpy(folds(strata(y).numpy(), FOLDS, seed))  # [N]
     held = [fold == f for f in range(FOLDS if len(y) < SMALL else 1) if (fold == f).any()]
     paths = [fit(x[~out], y[~out], x[out], width, penalties) for out in held]
-    best, chosen, loss_function = torch.inf, penalties[0], loss_of(y)
+    rows = torch.cat([out.nonzero()[:, 0] for out in held]) if held else torch.zeros(0, dtype=torch.long)
+    best, chosen, said, loss_function = torch.inf, penalties[0], x.new_zeros(0, width), loss_of(y)
     for penalty, answers in zip(penalties, zip(*paths)):
         loss = sum(float(loss_function(a, y[out], reduction="sum")) for a, out in zip(answers, held))
         if loss > best:
             break
-        best, chosen = loss, penalty
-    return chosen
+        best, chosen, said = loss, penalty, torch.cat(answers)
+    return chosen, rows, said

@@ -12,7 +12,10 @@ from tapetum.base.errors import TapetumError, unknown
 from tapetum.evaluate import protocols
 
 HERE = Path(__file__).parent
-DATA = ("name", "group", "train", "test", "labels", "label_kind", "metric", "group_by", "train_images")
+DATA = (  # keys of an entry of data; protocols: those of the suite that run on it, by default all
+    "name", "group", "train", "test", "labels", "label_kind", "metric", "group_by", "train_images",
+    "protocols",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -29,16 +32,26 @@ class Suite:
     entries: what is run.
     data: on which sets, each with keys of DATA; [] means the one that the caller names.
     root: where their relative paths start; None is where the caller's data lie.
+    about: what it is for, and what of it cannot be had here.
     """
 
     entries: list[Entry]
     data: list[dict[str, Any]] = field(default_factory=list)
     root: Path | None = None
+    about: str = ""
 
 
 def names() -> list[str]:
     """The suites that come with the package."""
     return sorted(file.stem for file in HERE.glob("*.yaml"))
+
+
+def outline(name: str) -> dict[str, Any]:
+    """What a suite of the package says of itself: {"what", "protocols" by name, "data" as (name, group)}."""
+    tree = _tree(HERE / f"{name}.yaml")
+    named = [item if isinstance(item, str) else str(item.get("protocol")) for item in tree["protocols"]]
+    data = [(str(row.get("name", row["train"])), str(row.get("group", ""))) for row in tree.get("data") or []]
+    return {"what": " ".join(str(tree.get("about") or "").split()), "protocols": named, "data": data}
 
 
 def read(asked: Sequence[str], given: Mapping[str, Mapping[str, Any]] | None = None) -> Suite:
@@ -51,6 +64,7 @@ def read(asked: Sequence[str], given: Mapping[str, Mapping[str, Any]] | None = N
     entries: list[Entry] = []
     data: list[dict[str, Any]] = []
     root: Path | None = None
+    about: list[str] = []
     for name in asked:
         if name in protocols.names():
             entries.append(_entry(name, {}, given))
@@ -67,13 +81,16 @@ def read(asked: Sequence[str], given: Mapping[str, Mapping[str, Any]] | None = N
                     f"{path}: an entry of protocols is a name, or has the key 'protocol': {item}."
                 )
             entries.append(_entry(str(item.pop("protocol")), item, given))
-        data += tree.get("data", [])
+        data += tree.get("data") or []
+        about += filter(None, [" ".join(str(tree.get("about") or "").split())])
         root = path.parent.absolute() if own else None
-    if wrong := sorted(set(given or {}) - {entry.name for entry in entries}):
-        raise unknown(
-            "protocol with settings, but not among those that run:", wrong[0], {e.name for e in entries}
-        )
-    return Suite(entries, data, root)
+    known = {entry.name for entry in entries}
+    for name in (name for row in data for name in row.get("protocols", ())):
+        if name not in known:
+            raise unknown("protocol of a data set, but not of its suite:", name, known)
+    if wrong := sorted(set(given or {}) - known):
+        raise unknown("protocol with settings, but not among those that run:", wrong[0], known)
+    return Suite(entries, data, root, " ".join(about))
 
 
 def _entry(name: str, own: dict[str, Any], given: Mapping[str, Mapping[str, Any]] | None) -> Entry:
@@ -95,9 +112,9 @@ def _tree(path: Path) -> dict[str, Any]:
     tree = {"protocols": tree} if isinstance(tree, list) else tree
     if not isinstance(tree, dict) or not isinstance(tree.get("protocols"), list):
         raise TapetumError(f"{path} is no suite: it needs a list of protocols.")
-    for key in tree.keys() - {"protocols", "data"}:
-        raise unknown(f"key in {path}", key, ("protocols", "data"))
-    for row in tree.get("data", []):
+    for key in tree.keys() - {"about", "protocols", "data"}:
+        raise unknown(f"key in {path}", key, ("about", "protocols", "data"))
+    for row in tree.get("data") or []:
         if not isinstance(row, dict) or "train" not in row:
             raise TapetumError(f"{path}: an entry of data names at least 'train': {row}.")
         for key in row.keys() - set(DATA):
