@@ -39,7 +39,7 @@ def evaluate(
     """Measure an encoder, beside raw pixels, random weights and the weights it began from.
 
     Args:
-        encoder: a run, a file, timm:NAME (public weights) or random:NAME.
+        encoder: a run, a file, timm:NAME (public weights), random:NAME or NAME@FILE.
         train_data: labelled images that the protocols learn from.
         test_data: images that are judged. [the test part of train_data, or all in turn, by cross-validation]
         protocols: protocols (`tapetum protocols` lists all), suites (standard) or suite.yaml, by commas.
@@ -116,7 +116,7 @@ def embed(
     """Compute the features of images and write them to a file.
 
     Args:
-        encoder: a run, a file, timm:NAME (public weights) or random:NAME.
+        encoder: a run, a file, timm:NAME (public weights), random:NAME or NAME@FILE.
         data: images in any form that pretrain takes.
         out: a .npz, .parquet or .safetensors file: features, labels, paths.
         labels: auto, folders, none, or a file joined by relative path.

@@ -10,6 +10,7 @@ from tapetum.adapt.classifier import Classifier
 from tapetum.adapt.fit import fit
 from tapetum.adapt.predict import predict
 from tapetum.base.errors import TapetumError
+from tapetum.data import open_data
 from tapetum.evaluate.run import evaluate
 
 
@@ -146,3 +147,17 @@ def test_what_cannot_be_fitted_is_one_sentence(photos, encoder, write, tmp_path)
         fit(encoder, photos, head="finetune", finetune_settings={"epoch": 1})
     with pytest.raises(TapetumError, match="at least 2 classes"):
         fit(encoder, write(tmp_path / "one", {"blue": 4}), labels="folders")
+
+
+def test_photographs_of_clothes_are_classified_as_evaluate_measures_it(data_folder, tmp_path, penalties):
+    data = data_folder / "clothing-160.zip"
+    made = fit("random:resnet10_w32", data, tmp_path / "clf", split="validation", image_size=64, repeats=1)
+    found = predict(tmp_path / "clf", data, tmp_path / "p.csv", split="test", labels="folders")
+    assert len(made.classes) == 10 and made.report["accuracy"] > 0.2
+    assert found["images"] == 372 and found["unlike"] < 0.15 * 372
+    parts = [open_data(data, split=part) for part in ("validation", "test")]
+    own = {"logistic": {"penalties": penalties}}
+    (result,) = evaluate(
+        made.encoder, *parts, ["logistic"], baselines=False, duplicates=False, protocol_settings=own
+    )
+    assert found["accuracy"] == pytest.approx(result.value)
