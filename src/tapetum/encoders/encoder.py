@@ -182,9 +182,10 @@ class Encoder(nn.Module):
         side = round((features.tokens.shape[1] * x.shape[-2] / x.shape[-1]) ** 0.5)  # rows of the grid
         return features.tokens.mT.unflatten(2, (side, -1))
 
-    def prepare(self, pixels: np.ndarray) -> np.ndarray:
-        """An image uint8 [H, W, C] -> uint8 [C, S, S], as this encoder wants it."""
-        return preparation.prepare(pixels, self.spec)
+    def prepare(self, pixels: np.ndarray, true: tuple[int, int] | None = None) -> np.ndarray:
+        """An image uint8 [H, W, C] -> uint8 [C, S, S], as this encoder wants it; `true` is the (height,
+        width) of an image that was squashed into these pixels."""
+        return preparation.prepare(pixels, self.spec, true)
 
     @torch.no_grad()
     def encode(

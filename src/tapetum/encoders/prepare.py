@@ -28,13 +28,16 @@ def normalised(x: Tensor, mean: Tensor, std: Tensor) -> Tensor:
     return torch.addcmul(shift, rows, scale).unflatten(2, (-1, x.shape[1])).permute(0, 3, 1, 2)
 
 
-def prepare(pixels: np.ndarray, spec: Spec) -> np.ndarray:
+def prepare(pixels: np.ndarray, spec: Spec, true: tuple[int, int] | None = None) -> np.ndarray:
     """uint8 [H, W, C] -> uint8 [C, S, S] as the encoder's spec says: resized with antialiasing, made square.
 
-    Pixels that have the right size already pass bit for bit.
+    Pixels that have the right size already pass bit for bit. `true` is the (height, width) of an image that
+    was squashed into these pixels.
     """
-    if not fits(pixels.shape[:2], spec):
-        pixels = _square(pixels, spec.image_size, spec)
+    true = true or pixels.shape[:2]  # type: ignore[assignment]
+    squashed = true[0] * pixels.shape[1] != true[1] * pixels.shape[0] and spec.fit != "squash"
+    if squashed or not fits(pixels.shape[:2], spec):
+        pixels = _square(pixels, true, spec)
     return np.ascontiguousarray(pixels.transpose(2, 0, 1))
 
 
@@ -43,27 +46,46 @@ def fits(size: tuple[int, ...], spec: Spec) -> bool:
     return tuple(size) == (spec.image_size, spec.image_size) and (spec.fit != "crop" or spec.crop_pct == 1)
 
 
-def _square(pixels: np.ndarray, size: int, spec: Spec) -> np.ndarray:
+def _square(pixels: np.ndarray, true: tuple[int, int], spec: Spec) -> np.ndarray:
     if pixels.shape[2] not in (1, 3):  # Pillow knows no others; each channel by itself is the same
         return np.concatenate(
-            [_square(pixels[:, :, c : c + 1], size, spec) for c in range(pixels.shape[2])], 2
+            [_square(pixels[:, :, c : c + 1], true, spec) for c in range(pixels.shape[2])], 2
         )
     image = Image.fromarray(pixels[:, :, 0] if pixels.shape[2] == 1 else pixels)
-    return np.asarray(_squared(image, size, spec)).reshape(size, size, -1)
+    return np.asarray(_squared(image, true, spec)).reshape(spec.image_size, spec.image_size, -1)
 
 
-def _squared(image: Image.Image, size: int, spec: Spec) -> Image.Image:
-    how = Image.Resampling[spec.interpolation.upper()]
-    width, height = image.size
+def prepare_mask(classes: np.ndarray, spec: Spec, outside: int) -> np.ndarray:
+    """uint8 [H, W] of class numbers -> uint8 [S, S], as `prepare` places an image of that size.
+
+    Each pixel takes the class that lies below its middle; what is padded is `outside`.
+    """
+    if fits(classes.shape, spec):
+        return classes
+    how = Image.Resampling.NEAREST
+    return np.array(_squared(Image.fromarray(classes), classes.shape, spec, how, outside))  # type: ignore[arg-type]
+
+
+def _squared(
+    image: Image.Image,
+    true: tuple[int, int],
+    spec: Spec,
+    how: Image.Resampling | None = None,
+    outside: int = 0,
+) -> Image.Image:
+    how = how if how is not None else Image.Resampling[spec.interpolation.upper()]
+    (height, width), size = true, spec.image_size
     if spec.fit == "squash":
         return image.resize((size, size), how)
     if spec.fit == "crop":
         side = min(width, height) * spec.crop_pct
         left, top = (width - side) / 2, (height - side) / 2
-        return image.resize((size, size), how, box=(left, top, left + side, top + side))
+        across, down = image.width / width, image.height / height
+        box = (left * across, top * down, (left + side) * across, (top + side) * down)
+        return image.resize((size, size), how, box=box)
     scale = size / max(width, height)
     small = image.resize((max(1, round(width * scale)), max(1, round(height * scale))), how)
-    out = Image.new(image.mode, (size, size))
+    out = Image.new(image.mode, (size, size), outside)
     out.paste(small, ((size - small.width) // 2, (size - small.height) // 2))
     return out
 

@@ -13,12 +13,11 @@ from tapetum.evaluate import suites
 from tapetum.evaluate.case import checked
 from tapetum.evaluate.cost import cost
 from tapetum.evaluate.parts import Parts, prepare
+from tapetum.evaluate.protocols import needs_labels
 from tapetum.evaluate.result import Result, add_results, read_results
 from tapetum.evaluate.targets import Kind
 from tapetum.features import Extractor, Precision
 from tapetum.features.extract import Pooling
-
-LABELLESS = ("labelfree", "segment", "segment_neighbours")  # protocols that ask for no class
 
 
 def evaluate(
@@ -84,8 +83,8 @@ def evaluate(
 
     found: list[Result] = []
     for name, group, entries, train, test, own in _sets(suite, train_data, test_data):
-        asking = (e for e in entries if e.name not in LABELLESS and not e.settings.get("ground_truth"))
-        parts = prepare(train, test, **asked | own, **fixed, needs_labels=any(asking))
+        needed = any(needs_labels(entry.name, entry.settings) for entry in entries)
+        parts = prepare(train, test, **asked | own, **fixed, needs_labels=needed)
         about = {"encoder": _called(encoder, main), "set": name or parts.judged.name, "group": group}
         results: list[Result] = []
         for row, subject, note in _subjects(main, baselines, seed):

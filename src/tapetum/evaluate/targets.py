@@ -11,6 +11,7 @@ from tapetum.base.errors import TapetumError
 from tapetum.features import Features
 
 Kind = Literal["class", "classes", "number"]
+WRONG = "count as wrong"  # what happens to test images of classes that training has not
 SEPARATORS = (";", "|", ",")
 WRONG = "count as wrong"
 

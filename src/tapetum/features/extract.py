@@ -160,6 +160,22 @@ class Extractor:
             encoder.train(training).to(home)
         return damaged
 
+    def computed(self, source: Source) -> np.ndarray:
+        """Vectors float32 [N, D] of images in their order, computed now and kept nowhere, for an encoder that
+        is used once. Rows of images that cannot be read are not-a-number."""
+        encoder, where = self.encoder, device_named(self.device)
+        training, home = encoder.training, encoder.mean.device
+        source = source.formed(encoder.spec.form)
+        x = np.full((len(source), encoder.dim), np.nan, dtype=np.float32)
+        encoder.eval().to(where)
+        try:
+            for pixels, at, _ in self._batches(source, list(range(len(source)))):
+                if at:
+                    x[at] = self._forward(pixels.to(where), torch.empty(0), "vector", None)
+        finally:
+            encoder.train(training).to(home)
+        return x
+
     @torch.inference_mode()
     def _forward(self, pixels: Tensor, seeds: Tensor, out: Out, view: View | None) -> np.ndarray:
         """uint8 [B, C, S, S] -> float32 [B, ...]."""
@@ -201,12 +217,13 @@ class Extractor:
             for row in part:
                 try:
                     source.store.expect(source.keys[row])
-                    ready.append(self.encoder.prepare(source.read(row)))
+                    ready.append(self.encoder.prepare(*source.read_sized(row, squares)))
                     at.append(row)
                 except Damaged as error:
                     bad[row] = str(error)
             return torch.from_numpy(np.stack(ready)) if ready else torch.empty(0), at, bad
 
+        squares = int(source.store.squares)  # packed images come as they lie there
         parts = [rows[i : i + self.batch_size] for i in range(0, len(rows), self.batch_size)]
         threads = self.workers or min(8, cores())
         with ThreadPoolExecutor(threads) as pool:

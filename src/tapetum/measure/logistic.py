@@ -82,15 +82,16 @@ def _axes(x: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def ridge_path(x: Tensor, y: Tensor, penalties: Iterable[float]) -> Iterator[tuple[Tensor, Tensor]]:
-    """For each penalty the weights [1, D] and the bias [1] that minimise, over x [N, D] and y [N],
+    """For each penalty the weights [K, D] and biases [K] that minimise, over x [N, D] and y [N] or [N, K],
 
         mean squared error + penalty * sum of squared weights
 
-    which is scikit-learn's Ridge at alpha = N * penalty; the bias is free.
+    for each column of y, which is scikit-learn's Ridge at alpha = N * penalty; biases are free.
     """
-    middle, mean = x.mean(0), y.mean()
+    y = y.reshape(len(y), -1)
+    middle, mean = x.mean(0), y.mean(0)
     basis, spread = (part.double() for part in _axes(x - middle))
-    along = ((y - mean) @ (x - middle) / len(x)).double() @ basis  # [r]
+    along = ((y - mean).T @ (x - middle) / len(x)).double() @ basis  # [K, r]
     for penalty in penalties:
-        weight = (basis @ (along / (spread + penalty)))[None]
+        weight = (along / (spread + penalty)) @ basis.T
         yield weight, mean - weight @ middle.double()

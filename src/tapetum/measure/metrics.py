@@ -8,6 +8,7 @@ from torch import Tensor
 
 from tapetum.base import random
 from tapetum.measure.calibration import expected_error
+from tapetum.measure.segmentation import mean_iou, pixel_accuracy
 
 
 def accuracy(predicted: Tensor, labels: Tensor) -> float:
@@ -116,6 +117,8 @@ METRICS: dict[str, Callable[[Tensor, Tensor], float]] = {
     "mean_absolute_error": mean_absolute_error,
     "spearman": spearman,
     "mean": mean,
+    "mean_iou": mean_iou,
+    "pixel_accuracy": pixel_accuracy,
 }
 OF_KIND = {
     "class": ("accuracy", "balanced_accuracy", "auroc"),

@@ -8,7 +8,7 @@ usual), "once" (one held-out part, for what takes long), or "none" (all images, 
 
 import ast
 import importlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +33,11 @@ def find(name: str) -> Callable[..., Any]:
 def splits(name: str) -> str:
     """What the protocol wants where no test images are given."""
     return getattr(_module(name), "SPLITS", "folds")
+
+
+def needs_labels(name: str, settings: Mapping[str, Any]) -> bool:
+    """Whether it asks for a label of each image: a module without `LABELS = False`, and no ground truth."""
+    return getattr(_module(name), "LABELS", True) and not settings.get("ground_truth")
 
 
 def idea(name: str) -> str:

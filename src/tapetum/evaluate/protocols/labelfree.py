@@ -20,6 +20,7 @@ from tapetum.measure import hypersphere, manifold, spectrum
 from tapetum.measure.metrics import jackknife
 
 VERSION = 1
+LABELS = False
 SPLITS = "none"
 LEAST = 20  # images, since a tenth of them is left out in turn
 
