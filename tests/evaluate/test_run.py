@@ -263,18 +263,3 @@ def test_folds_need_no_error_of_their_own(images, encoder, monkeypatch):
     monkeypatch.setattr("tapetum.evaluate.answers.bootstrap", lambda *a: pytest.fail("drew for nothing"))
     (result,) = evaluate(encoder, images, protocols=["knn"], baselines=False)
     assert np.isfinite([result.error_bar, *result.interval]).all()
-
-
-def test_a_protocol_that_cannot_be_measured_is_left_out_and_said(images, encoder, capsys):
-    shutil.rmtree(images / "green")
-    results = evaluate(encoder, images, protocols=["knn", "unknown", "logistic"], baselines=False)
-    assert [r.protocol["name"] for r in results] == ["knn", "logistic"]
-    assert "encoder: unknown is left out: unknown keeps 1 of 2 classes" in capsys.readouterr().err
-    with pytest.raises(TapetumError, match="keeps 1 of 2 classes"):
-        evaluate(encoder, images, protocols=["unknown"], baselines=False)
-
-
-def test_folds_need_no_error_of_their_own(images, encoder, monkeypatch):
-    monkeypatch.setattr("tapetum.evaluate.answers.bootstrap", lambda *a: pytest.fail("drew for nothing"))
-    (result,) = evaluate(encoder, images, protocols=["knn"], baselines=False)
-    assert np.isfinite([result.error_bar, *result.interval]).all()
