@@ -77,6 +77,12 @@ def test_what_is_called_alike_is_told_apart(tmp_path):
     a = run(tmp_path / "one" / "run", result(said(0.5, 1), "A"))
     b = run(tmp_path / "two" / "run", result(said(0.5, 2), "B"))
     assert names(compare([str(a), str(b)]))[0] == ["one/run", "two/run"]
+    c = run(tmp_path / "three" / "pixels", result(said(0.5, 3), "C"), *baselines())
+    assert names(compare([str(c)])) == (["three/pixels"], ["pixels of P", "random weights", "start"])
+    d = run(tmp_path / "three" / "twin", result(said(0.5, 4), "D"))
+    write(d / "twin.json", result(said(0.5, 5), "E"), result(said(0.5, 6), "D"))
+    subjects, *_ = read([f"{d}/twin.json#D", f"{d}/twin.json#1", str(d)])
+    assert [s.name for s in subjects] == ["D", "E"]
 
 
 def test_one_and_the_same_subject_stands_once(runs, tmp_path):
@@ -207,8 +213,8 @@ def test_means_go_over_sets_and_over_their_groups(suite):
     board = compare(suite)
     found = {one.name: one for one in overall(board)}
     assert list(found) == [
-        "knn accuracy, 3 sets", "knn accuracy, natural (2)", "knn accuracy, specialised (1)",
-        "svm accuracy, 3 sets", "svm accuracy, natural (2)", "svm accuracy, specialised (1)",
+        "knn accuracy, 3 sets", "knn accuracy, natural, 2 sets",
+        "svm accuracy, 3 sets", "svm accuracy, natural, 2 sets",
         "all 6 numbers",
     ]  # fmt: skip
     rows = [row for row in board.rows if row.number == "knn accuracy"]
@@ -222,7 +228,7 @@ def test_means_go_over_sets_and_over_their_groups(suite):
     assert whole.error["C"] == pytest.approx(error)
     gain, low, high = whole.gain["C"]
     assert gain == pytest.approx(whole.mean["C"] - whole.mean["A"]) and low < gain < high
-    assert found["knn accuracy, natural (2)"].mean["B"] == pytest.approx(values[:2, 1].mean())
+    assert found["knn accuracy, natural, 2 sets"].mean["B"] == pytest.approx(values[:2, 1].mean())
     assert found["all 6 numbers"].mean == {} and found["all 6 numbers"].rank["A"] > 5
 
 

@@ -114,7 +114,7 @@ def test_sets_that_are_there_are_measured_and_the_others_are_named(
         ("knn accuracy", "cats", "furry", "small"),
         ("logistic accuracy", "cats", "furry", "small"),
     ]
-    assert read_results(out) == found
+    assert read_results(out) == found and [r.about for r in read_results(out)] == [r.about for r in found]
     with pytest.raises(TapetumError, match="holds none of the suite's data sets: Cells, Dogs, cats"):
         evaluate(encoder, images, protocols=[suite], baselines=False)
 

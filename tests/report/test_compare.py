@@ -52,7 +52,8 @@ def test_the_screen_shows_values_differences_subjects_and_cost(runs, board, caps
     assert next(line for line in lines if line[:2] == ["knn", "accuracy"])[2::3] == shown
     found = row.apart["B"]
     low, high = found.interval
-    assert f"{found.value:+.3f}  [{low:+.3f}, {high:+.3f}]  < 0.001  < 0.001" in " ".join(out.split(" "))
+    assert f"B {found.value:+.3f} [{low:+.3f}, {high:+.3f}] < 0.001 < 0.001 * " in " ".join(out.split())
+    assert out.count(" * ") == 2, "B in both numbers"
     assert f"{found.only[0]}/{found.only[1]}" in out
     assert ["weights", "A", "B", "C", "P"] in lines and not any(line[:1] == ["precision"] for line in lines)
     assert ["parameters", *4 * ["1.25", "M"]] in lines
@@ -88,8 +89,24 @@ def test_sets_are_named_only_where_there_are_several(tmp_path):
         "knn accuracy on cats",
         "knn accuracy on dogs",
     ]
+    assert [row[:2] for row in tables.tables(board)[0].rows] == [
+        ["knn accuracy", "cats"],
+        ["knn accuracy", "dogs"],
+    ]
     [over] = [one for one in tables.tables(board) if one.title == "over all"]
     assert over.rows[0][:2] == ["knn accuracy, 2 sets", "A"]
+
+
+def test_many_subjects_stand_in_several_tables_that_fit():
+    names = [f"encoder {i}" for i in range(9)]
+    whole = tables.Table("values", ["", "on", *names], [["knn", "cats", *map(str, range(9))]], keys=2)
+    parts = list(tables.pieces(whole, 60))
+    assert [len(part.columns) for part in parts] == [6, 6, 3]  # 5 + 6 + 11 a subject
+    assert [name for part in parts for name in part.columns[2:]] == names
+    assert [cell for part in parts for cell in part.rows[0][2:]] == list("012345678")
+    assert all(part.rows[0][:2] == ["knn", "cats"] for part in parts)
+    assert [len(part.columns) for part in tables.pieces(whole, 5)] == 9 * [3], "one subject at least"
+    assert next(tables.pieces(tables.Table("words", ["a" * 99], [["b"]]), 20)).columns == ["a" * 99]
 
 
 @pytest.mark.parametrize(

@@ -197,7 +197,8 @@ def overall(board: Scoreboard) -> list[Overall]:
             groups = dict.fromkeys(row.group for row in rows if row.group)
             for group in groups if len(groups) > 1 else ():
                 part = [row for row in rows if row.group == group]
-                found.append(_over(f"{number}, {group} ({len(part)})", part, names))
+                if len(part) > 1:
+                    found.append(_over(f"{number}, {group}, {len(part)} sets", part, names))
     ranked = [row for row in complete if row.better]
     if len(ranked) > 1 and len(names) > 1:
         found.append(_over(f"all {len(ranked)} numbers", ranked, names, alike=False))

@@ -74,7 +74,7 @@ def read(runs: Sequence[str]) -> tuple[list[Subject], list[Subject], list[str]]:
                 subject.name = subject.row
                 others.setdefault(subject.id, subject).add(subject.results.values(), file)
     baselines = [subject for key, subject in others.items() if key not in chosen]
-    _name_apart([*chosen.values()], [*baselines])
+    _name_apart([*chosen.values(), *baselines])
     order = {row: i for i, row in enumerate(BASELINES)}
     return list(chosen.values()), sorted(baselines, key=lambda s: order.get(s.row, 9)), notes
 
@@ -130,18 +130,17 @@ def _picked(there: list[Subject], which: str, file: str) -> list[Subject]:
     return [subject]
 
 
-def _name_apart(subjects: list[Subject], baselines: list[Subject]) -> None:
+def _name_apart(subjects: list[Subject]) -> None:
     """No two columns have one name: what is called alike is told apart by its folders, or by its id."""
-    for group in (subjects, baselines):
-        names = [s.name for s in group]
-        for s in group:
-            if names.count(s.name) > 1:
-                folder = next(iter(s.files.values())).resolve().parent
-                own = s.row == "encoder"
-                s.name = f"{folder.parent.name}/{s.name}" if own else f"{s.name} of {s.called or folder.name}"
-        names = [s.name for s in group]
-        for s in group:
-            s.name += f" {s.id[:6]}" if names.count(s.name) > 1 else ""
+    names = [s.name for s in subjects]
+    for s in subjects:
+        if names.count(s.name) > 1:
+            folder = next(iter(s.files.values())).resolve().parent
+            own = s.row == "encoder"
+            s.name = f"{folder.parent.name}/{s.name}" if own else f"{s.name} of {s.called or folder.name}"
+    names = [s.name for s in subjects]
+    for s in subjects:
+        s.name += f" {s.id[:6]}" if names.count(s.name) > 1 else ""
 
 
 def training_cost(run: Path) -> dict[str, Any]:

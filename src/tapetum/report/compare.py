@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import shutil
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -16,7 +17,7 @@ from tapetum.evaluate.scoreboard import Row, Scoreboard, correlations, overall
 from tapetum.evaluate.scoreboard import compare as compared
 from tapetum.evaluate.subjects import Subject
 from tapetum.report import dots
-from tapetum.report.tables import label, markdown, signed, tables
+from tapetum.report.tables import label, markdown, pieces, signed, tables
 
 FORMATS = (".png", ".md", ".csv", ".json")
 
@@ -36,9 +37,11 @@ def compare(
         if file.exists() and not overwrite:
             raise TapetumError(f"{file} exists already; choose another --out, or add --overwrite.")
     board = compared(runs, against, protocols)
-    for part in tables(board):
-        say(f"\n{part.title}")
-        table(part.rows, part.columns)
+    width = shutil.get_terminal_size((120, 50)).columns
+    for whole in tables(board):
+        for part in pieces(whole, width):
+            say(f"\n{part.title}")
+            table(part.rows, part.columns)
     say()
     for line in words(board):
         say(line)
@@ -84,10 +87,10 @@ def words(board: Scoreboard) -> list[str]:
             lines.append(f"{s.name} and {board.reference.name} cannot be told apart in {what}.")
     if count:
         lines.append(
-            f"Beyond chance is p below 0.05 after Holm's correction for all {count} comparisons: "
+            f"Beyond chance (*) is p below 0.05 after Holm's correction for all {count} comparisons: "
             "one false finding or more among them has a chance of 5 %."
             if count > 1
-            else "Beyond chance is p below 0.05."
+            else "Beyond chance (*) is p below 0.05."
         )
     if any(found.only for row in board.rows for found in row.apart.values()):
         lines.append(f"Right alone: images that {board.reference.name} / the subject alone answers rightly.")

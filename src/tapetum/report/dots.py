@@ -11,7 +11,7 @@ from tapetum.report.sheet import COLOURS, EDGE, INK, MUTED
 
 SCALE, FINER = 2, 2  # pixels a unit, for print; and how much finer it is drawn, then shrunk
 PAPER, GREY, LINE = "#ffffff", "#8a9199", "#dde1e5"
-MARGIN, GAP, LANE, TITLE, AXIS, HEAD = 24, 22, 20, 38, 26, 34  # units
+MARGIN, GAP, LANE, TITLE, AXIS, HEAD = 24, 22, 20, 24, 26, 34  # units
 MOST = 60  # panels
 PANEL, ACROSS = 230, 3  # width of a panel, and panels side by side
 SHAPES = ("circle", "square", "triangle", "diamond")
@@ -80,7 +80,8 @@ def drawn(board: Scoreboard) -> Image.Image:
     across = min(ACROSS, len(rows))
     width = left + across * (PANEL + GAP) - GAP + MARGIN
     words = _lines(probe, _legend(board), width - 2 * MARGIN)
-    high = TITLE + LANE * len(names) + AXIS
+    title = TITLE + 14 * any(_below(board, row) for row in rows)
+    high = title + LANE * len(names) + AXIS
     down = math.ceil(len(rows) / across)
     head = MARGIN + HEAD + 15 * len(words)
     pen = Pen(width, head + down * (high + GAP) - GAP + MARGIN)
@@ -91,7 +92,7 @@ def drawn(board: Scoreboard) -> Image.Image:
     for i, row in enumerate(rows):
         down, at = divmod(i, across)
         top = head + down * (high + GAP)
-        _panel(pen, board, row, left + at * (PANEL + GAP), top, names=None if at else left - 12)
+        _panel(pen, board, row, left + at * (PANEL + GAP), top, title, names=None if at else left - 12)
     return pen.finished()
 
 
@@ -118,24 +119,31 @@ def _lines(pen: Pen, text: str, width: float) -> list[str]:
     return lines
 
 
-def _panel(pen: Pen, board: Scoreboard, row: Row, left: float, top: float, names: float | None) -> None:
-    """One number. names: where the subjects' names end; None but beside the first panel of a line."""
-    lanes = {s.name: top + TITLE + LANE * (i + 0.5) for i, s in enumerate(board.all)}
-    bottom = top + TITLE + LANE * len(lanes)
-    axis = Axis.over(row, left + 8, left + PANEL - 8)
-    less = "less is better" if row.better < 0 else ""
+def _below(board: Scoreboard, row: Row) -> str:
+    """What stands below the name of a number: on which set, and whether less is better."""
     several = len({r.data for r in board.rows}) > 1
+    less = "less is better" if row.better < 0 else ""
+    return ", ".join(filter(None, (f"on {row.data}" if several and row.data else "", less)))
+
+
+def _panel(
+    pen: Pen, board: Scoreboard, row: Row, left: float, top: float, title: float, names: float | None
+) -> None:
+    """One number. title: height of its name; names: where the subjects' names end, None where they stand
+    beside another panel already."""
+    lanes = {s.name: top + title + LANE * (i + 0.5) for i, s in enumerate(board.all)}
+    bottom = top + title + LANE * len(lanes)
+    axis = Axis.over(row, left + 8, left + PANEL - 8)
     pen.text(left, top, _shortened(pen, row.number, PANEL), size=12)
-    below = ", ".join(filter(None, (f"on {row.data}" if several and row.data else "", less)))
-    pen.text(left, top + 17, _shortened(pen, below, PANEL), MUTED)
-    for y in lanes.values():
-        pen.line(left, y, left + PANEL, y, LINE, 0.7)
+    pen.text(left, top + 17, _shortened(pen, _below(board, row), PANEL), MUTED)
+    for name, y in lanes.items():
+        pen.line(left, y, left + PANEL - (0 if name in row.results else 62), y, LINE, 0.7)
     for tick in axis.ticks():
         pen.line(axis.at(tick), bottom, axis.at(tick), bottom + 4, GREY, 0.8)
         pen.text(axis.at(tick), bottom + 6, axis.words(tick), MUTED, 10, "ma")
     pen.line(left, bottom, left + PANEL, bottom, EDGE, 0.8)
     if kept := row.results.get(board.reference.name):
-        pen.dashes(axis.at(kept.value), top + TITLE, bottom, GREY)
+        pen.dashes(axis.at(kept.value), top + title, bottom, GREY)
     for i, s in enumerate(board.all):
         baseline = s in board.baselines
         ink, shape = (GREY, "circle") if baseline else (COLOURS[i % len(COLOURS)], SHAPES[i % len(SHAPES)])

@@ -16,9 +16,12 @@ COSTS = {"parameters": "parameters", "flops": "FLOPs an image", "dim": "numbers 
 
 @dataclass
 class Table:
+    """keys: so many columns at the left say what a row is, where all others are subjects; else 0."""
+
     title: str
     columns: list[str]
     rows: list[list[str]]
+    keys: int = 0
 
 
 def tables(board: Scoreboard) -> list[Table]:
@@ -29,22 +32,44 @@ def tables(board: Scoreboard) -> list[Table]:
 
 def _filled(one: Table) -> Table:
     there = [i for i in range(len(one.columns)) if i == 0 or any(row[i] for row in one.rows)]
-    return Table(one.title, [one.columns[i] for i in there], [[row[i] for i in there] for row in one.rows])
+    return _part(one, there, sum(i < one.keys for i in there))
+
+
+def _part(one: Table, columns: list[int], keys: int) -> Table:
+    rows = [[row[i] for i in columns] for row in one.rows]
+    return Table(one.title, [one.columns[i] for i in columns], rows, keys)
+
+
+def pieces(one: Table, width: int) -> Iterator[Table]:
+    """A table whose columns are subjects as several, each of which fits into so many letters."""
+    wide = [max(map(len, column)) + 2 for column in zip(one.columns, *one.rows)]
+    first = list(range(one.keys))
+    columns = list(first)
+    for i in range(one.keys, len(wide)) if one.keys else ():
+        if len(columns) > one.keys and sum(wide[c] for c in (*columns, i)) > width:
+            yield _part(one, columns, one.keys)
+            columns = list(first)
+        columns.append(i)
+    yield _part(one, columns, one.keys) if one.keys else one
+
+
+def place(board: Scoreboard, row: Row) -> str:
+    """Which set a row is of, where there are several."""
+    return row.data if len({row.data for row in board.rows}) > 1 else ""
 
 
 def label(board: Scoreboard, row: Row) -> str:
     """What a row is called: its number, and where there are several sets, on which."""
-    several = len({row.data for row in board.rows}) > 1
-    return f"{row.number} on {row.data}" if several and row.data else row.number
+    return " on ".join(filter(None, (row.number, place(board, row))))
 
 
 def _numbers(board: Scoreboard) -> Table:
     names = [s.name for s in board.all]
     rows = [
-        [label(board, row), *(shown(row.results[n]) if n in row.results else "" for n in names)]
+        [row.number, place(board, row), *(shown(row.results[n]) if n in row.results else "" for n in names)]
         for row in board.rows
     ]
-    return Table("values ± one standard error", ["", *names], rows)
+    return Table("values ± one standard error", ["", "on", *names], rows, keys=2)
 
 
 def _apart(board: Scoreboard) -> Table:
@@ -53,9 +78,9 @@ def _apart(board: Scoreboard) -> Table:
         for name, found in row.apart.items():
             only = "/".join(f"{n:,}" for n in found.only) if found.only else ""
             cells = [signed(found.value), span(*found.interval), _p(found.p)]
-            cells += [_p(row.adjusted.get(name, math.nan)), only, verdict(row, name)]
-            rows.append([label(board, row), name, *cells])
-    columns = ["", "subject", "difference", "95 %", "p", "p (Holm)", "right alone", "beyond chance"]
+            cells += [_p(row.adjusted.get(name, math.nan)), "*" if row.beyond_chance(name) else "", only]
+            rows.append([row.number, place(board, row), name, *cells])
+    columns = ["", "on", "subject", "difference", "95 %", "p", "p (Holm)", "", "right alone"]
     return Table(f"differences from {board.reference.name}", columns, rows)
 
 
@@ -90,7 +115,7 @@ def _subjects(board: Scoreboard) -> Table:
     names = dict.fromkeys(name for own in facts for name in own)
     rows = [[name.replace("_", " "), *(own.get(name, "") for own in facts)] for name in names]
     columns = ["", *(s.name for s in board.all)]
-    return Table("in what they differ", columns, [row for row in rows if len(set(row[1:])) > 1])
+    return Table("in what they differ", columns, [row for row in rows if len(set(row[1:])) > 1], keys=1)
 
 
 def _leaves(facts: dict[str, Any], within: str = "") -> Iterator[tuple[str, str]]:
@@ -110,7 +135,7 @@ def _cost(board: Scoreboard) -> Table:
         for name, words in COSTS.items()
         if any(name in s.cost for s in board.all)
     ]
-    return Table("cost", ["", *(s.name for s in board.all)], rows)
+    return Table("cost", ["", *(s.name for s in board.all)], rows, keys=1)
 
 
 def amount(value: Any, name: str) -> str:
@@ -136,10 +161,6 @@ def span(low: float, high: float) -> str:
 
 def _p(p: float) -> str:
     return "" if math.isnan(p) else f"{p:.3f}" if p >= 0.001 else "< 0.001"
-
-
-def verdict(row: Row, name: str) -> str:
-    return "" if name not in row.adjusted else "yes" if row.beyond_chance(name) else "no"
 
 
 def markdown(found: Sequence[Table]) -> str:

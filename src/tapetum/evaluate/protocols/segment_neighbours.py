@@ -17,6 +17,7 @@ VERSION = 1
 LABELS = False
 SPLITS = "none"
 NEEDS = "maps"
+LABELS = False
 
 
 def protocol(
