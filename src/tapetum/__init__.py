@@ -1,7 +1,7 @@
 """Tapetum: from a folder of images to an encoder that you can trust.
 
 The verbs of the command line are functions here: `tapetum.pretrain(...)`, `tapetum.evaluate(...)`,
-`tapetum.embed(...)`, `tapetum.export(...)`, and `tapetum.load(...)` for the encoder itself.
+`tapetum.embed(...)`, `tapetum.fit(...)`, and `tapetum.load(...)` for the encoder itself.
 """
 
 import importlib
@@ -18,11 +18,13 @@ __all__ = [
     "embed",
     "evaluate",
     "export",
+    "fit",
     "inspect",
     "load",
     "methods",
     "new",
     "pack",
+    "predict",
     "pretrain",
     "preview",
     "protocols",
@@ -38,11 +40,13 @@ if TYPE_CHECKING:
         embed,
         evaluate,
         export,
+        fit,
         inspect,
         load,
         methods,
         new,
         pack,
+        predict,
         pretrain,
         preview,
         protocols,

@@ -17,7 +17,7 @@ from tapetum.base import console, settings
 from tapetum.base.errors import TapetumError, TrainingFailed, unknown
 from tapetum.verbs import VERBS
 
-GROUPS = ("method", "encoder", "optimizer", "views")
+GROUPS = ("method", "encoder", "optimizer", "views", "finetune")
 LENGTHS = {"epochs", "steps", "budget"}  # one of them by flag replaces another from a file
 EXAMPLES = """\
 examples:

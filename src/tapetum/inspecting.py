@@ -17,6 +17,8 @@ def inspect(what: str) -> dict[str, Any]:
         found = _run(path)
     elif (path / "state.json").is_file() and (path / "method.safetensors").is_file():
         found = _checkpoint(path)
+    elif (path / "classifier.json").is_file():
+        found = _classifier(path)
     elif (path / "encoder.json").is_file():
         found = {"kind": "encoder", **read_json(path / "encoder.json")}
     elif (path / "config.json").is_file() and (path / "model.safetensors").is_file():
@@ -57,6 +59,19 @@ def _run(path: Path) -> dict[str, Any]:
 def _checkpoint(path: Path) -> dict[str, Any]:
     facts = read_json(path / "state.json")
     return {"kind": "checkpoint"} | {name: facts.get(name) for name in ("step", "method", "threads")}
+
+
+def _classifier(path: Path) -> dict[str, Any]:
+    from tapetum.adapt.classifier import facts_of
+
+    facts = facts_of(path)
+    report = facts["report"]
+    found = {"kind": "classifier"} | {
+        name: report.get(name) for name in ("head", "encoder", "source", "images")
+    }
+    found |= {name: report[name] for name in ("accuracy", "interval", "split") if name in report}
+    found |= {name: facts[name] for name in ("temperature", "threshold", "precision")}
+    return found | {"left out": len(report.get("left out", ())), "notes": report.get("notes", [])}
 
 
 def _weights(path: Path) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from tapetum.base.settings import Count, Whole
 from tapetum.base.verb import VERBS, verb  # noqa: F401 - the command line looks for them here
+from tapetum.classifiers import export, fit, predict  # noqa: F401 - verbs that make an encoder of use
 from tapetum.comparing import compare  # noqa: F401 - a verb of its own file
 from tapetum.images import pack, preview  # noqa: F401 - verbs that look at images alone
 from tapetum.measuring import cache, embed, evaluate, protocols  # noqa: F401 - verbs of features
@@ -29,7 +30,7 @@ def pretrain(
     image_size: Count | None = None,
     channels: Count | None = None,
     levels: tuple[float, float] | None = None,
-    fit: Literal["crop", "pad", "squash"] | None = None,
+    fit: Literal["crop", "pad", "squash"] | None = None,  # noqa: F811 - a setting, not the verb
     epochs: Count | None = None,
     steps: Count | None = None,
     budget: str | None = None,
@@ -101,23 +102,8 @@ def pretrain(
 
 
 @verb
-def export(encoder: Any, *, out: str, format: Literal["timm", "onnx", "safetensors"] = "timm") -> Settings:
-    """Write an encoder in a form that other tools load, and check that they get the same features.
-
-    Args:
-        encoder: a run, a file, timm:NAME (public weights) or random:NAME.
-        out: a folder (timm, safetensors) or a file (onnx).
-        format: what is written.
-    """
-    from tapetum.encoders import load as load_encoder
-    from tapetum.encoders.export import export as run
-
-    return run(load_encoder(encoder), Path(out), format)
-
-
-@verb
 def inspect(what: str) -> Settings:
-    """Say what a path is: images, a run, an encoder, features, results, weights, or a method.
+    """Say what a path is: images, a run, an encoder, a classifier, features, results, weights, or a method.
 
     Args:
         what: any path, also one inside an archive.

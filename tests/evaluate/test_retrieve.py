@@ -85,6 +85,23 @@ def test_images_of_one_group_do_not_find_each_other(pair):
     )
 
 
+def test_copies_of_an_image_do_not_find_each_other(tmp_path, monkeypatch, encoder):
+    monkeypatch.setenv("TAPETUM_CACHE", str(tmp_path / "cache"))
+    g = np.random.default_rng(0)
+    for i in range(24):
+        pixels = g.integers(0, 256, (16, 16, 3), dtype=np.uint8) // g.integers(1, 5, 3, dtype=np.uint8)
+        for folder in ("once", "twice", "twice/again"):
+            place = tmp_path / folder.replace("twice", f"twice/{i % 3}").replace("once", f"once/{i % 3}")
+            place.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(pixels).save(place / f"{i}.png")
+    once, twice = (
+        evaluate(encoder, str(tmp_path / name), protocols=["retrieve"], baselines=False)
+        for name in ("once", "twice")
+    )
+    assert (once[0].n, twice[0].n) == (24, 48)
+    assert numbers(twice)["recall@1"] == numbers(once)["recall@1"] < 1
+
+
 def test_what_is_not_there_to_find(pair, blobs, features_of):
     x, y = blobs(120, seed=1)
     lone = y.clone()

@@ -248,3 +248,18 @@ def test_the_picture_frames_neighbours_by_their_class(images, tmp_path):
 def test_the_encoder_of_a_module_has_no_random_twin(encoder, parted):
     assert isinstance(encoder, Encoder) and baselines.random_weights(encoder) is None
     assert list(rows(evaluate(encoder, parted, protocols=["knn"]))) == ["encoder", "pixels"]
+
+
+def test_a_protocol_that_cannot_be_measured_is_left_out_and_said(images, encoder, capsys):
+    shutil.rmtree(images / "green")
+    results = evaluate(encoder, images, protocols=["knn", "unknown", "logistic"], baselines=False)
+    assert [r.protocol["name"] for r in results] == ["knn", "logistic"]
+    assert "encoder: unknown is left out: unknown keeps 1 of 2 classes" in capsys.readouterr().err
+    with pytest.raises(TapetumError, match="keeps 1 of 2 classes"):
+        evaluate(encoder, images, protocols=["unknown"], baselines=False)
+
+
+def test_folds_need_no_error_of_their_own(images, encoder, monkeypatch):
+    monkeypatch.setattr("tapetum.evaluate.answers.bootstrap", lambda *a: pytest.fail("drew for nothing"))
+    (result,) = evaluate(encoder, images, protocols=["knn"], baselines=False)
+    assert np.isfinite([result.error_bar, *result.interval]).all()

@@ -14,6 +14,7 @@ from tapetum.encoders import Encoder, build
 from tapetum.evaluate.case import Case
 from tapetum.evaluate.dense import Annotated, Dense, dense, judge
 from tapetum.evaluate.protocols import segment, segment_neighbours
+from tapetum.evaluate.run import evaluate
 from tapetum.features import Extractor
 from tapetum.measure.segmentation import mean_iou
 
@@ -225,3 +226,14 @@ def test_a_small_memory_takes_from_every_image():
     for i in range(5):
         mine = bank[4 * i : 4 * i + 4]
         assert (torch.cdist(mine, whole[i]).min(1).values == 0).all()
+
+
+@pytest.mark.parametrize("data", ["images", "images/train"])
+def test_it_runs_beside_others_and_asks_no_pixels_for_maps(data, folder, encoder):
+    settings = {name: {"masks": str(folder / "masks")} for name in ("segment", "segment_neighbours")}
+    found = evaluate(encoder, folder / data, protocols=[*settings], protocol_settings=settings)
+    assert [r.name for r in found] == [
+        "segment mean iou", "segment pixel accuracy",
+        "segment neighbours mean iou", "segment neighbours pixel accuracy",
+    ]  # fmt: skip
+    assert {r.row for r in found} == {"encoder"}

@@ -89,10 +89,10 @@ def test_kmeans_far_from_the_origin():
 
 
 def test_an_empty_cluster_starts_anew_where_rows_fit_worst():
-    x = torch.tensor([[0.0], [1.0], [10.0], [11.0]])
-    start = torch.tensor([[0.5], [100.0]])
+    x = torch.tensor([[100.0], [101.0], [110.0], [111.0]])
+    start = torch.tensor([[100.5], [500.0]])
     centres, clusters, cost = clustering._descend(x, start, 50, 0.0)
-    assert sorted(centres[:, 0].tolist()) == [0.5, 10.5] and cost == 0.25
+    assert sorted(centres[:, 0].tolist()) == [100.5, 110.5] and cost == 0.25
     assert clusters.tolist() in ([0, 0, 1, 1], [1, 1, 0, 0])
 
 

@@ -5,6 +5,7 @@ import re
 import socket
 import urllib.request
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any, cast
 from urllib.parse import urlsplit
 
@@ -223,26 +224,30 @@ def again(spec: Spec) -> Encoder:
 
 
 def load(what: "str | Any", image_size: int | None = None) -> Encoder:
-    """An encoder from a run, a folder or file written here, `timm:NAME` (public weights) or `random:NAME`.
+    """An encoder from a run, a folder or file written here, `timm:NAME` (public weights), `random:NAME`, or
+    `NAME@WEIGHTS`: a timm model with weights from a file or from `package:NAME`, see `build`.
 
     Raises TapetumError naming what is wrong with a file that is missing, damaged, or of something else.
     """
     if isinstance(what, Encoder):
         return what
     kind, _, name = str(what).partition(":")
-    if kind in ("timm", "random") and name:
+    model, _, weights = str(what).partition("@")
+    if weights and not Path(what).exists():
+        kind, name = "", model
+    if name and kind in ("timm", "random", ""):
         cfg = timm.get_pretrained_cfg(known(name)[0])
         size = image_size or (cfg.input_size[-1] if cfg else 224)
-        if kind == "timm":
-            return build(name, size, weights="public").eval()
+        if kind != "random":
+            return build(name, size, weights=weights or "public").eval()
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
             return build(name, size).eval()
     file, facts = stored.find(what)
     if facts is None:
         raise TapetumError(
-            f"{what} does not say what encoder it is of: there is no encoder.json beside it. "
-            "Load it with tapetum.encoders.build(NAME, IMAGE_SIZE, weights=FILE)."
+            f"{what} does not say what encoder it is of: there is no encoder.json beside it; "
+            f"name the timm model, as in resnet18@{what}."
         )
     encoder = again(Spec.from_dict(facts, str(file.with_suffix(".json"))))
     stored.load_into(encoder, what, exact="digest" in facts)  # timm's folders may have a head

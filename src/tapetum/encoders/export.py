@@ -7,13 +7,13 @@ import logging
 import shutil
 import tempfile
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors.torch import save_file
-from torch import Tensor
+from torch import Tensor, nn
 
 from tapetum.base.console import say, warn
 from tapetum.base.errors import TapetumError, unknown
@@ -62,7 +62,7 @@ def _timm(encoder: Encoder, out: Path) -> float:
         raise TapetumError(
             f"timm cannot express {spec.name} with {why}; export it with --format safetensors or onnx."
         )
-    with _folder(out) as folder:
+    with whole_folder(out) as folder:
         save_file(_tensors(encoder), folder / "model.safetensors", {"format": "pt"})
         write_json(folder / "config.json", _timm_config(encoder))
         try:
@@ -95,38 +95,56 @@ def _timm_config(encoder: Encoder) -> dict[str, Any]:
     }
 
 
-@torch.no_grad()
 def _onnx(encoder: Encoder, out: Path) -> float | None:
+    return write_onnx(encoder, encoder.spec, ["features"], out)
+
+
+@torch.no_grad()
+def write_onnx(
+    net: nn.Module, spec: Spec, outputs: Sequence[str], out: Path, facts: Mapping[str, str] | None = None
+) -> float | None:
+    """Write a network of pixels [N, C, S, S] in [0, 1] as one ONNX file, and compare what it gives.
+
+    Args:
+        net: in evaluation mode; gives one tensor or several.
+        spec: of its images.
+        outputs: the names of what it gives.
+        facts: what the file's metadata say.
+
+    Returns the largest difference, None where it could not be run. Raises TapetumError as `export` does.
+    """
     try:
         import onnx
         import onnxscript  # noqa: F401
     except ImportError as error:
         raise TapetumError(f"--format onnx needs {error.name}: pip install tapetum[onnx]") from error
-    if sum(t.nbytes for t in encoder.state_dict().values()) > ONNX_LIMIT:
-        raise TapetumError(f"{encoder.name} exceeds the 2 GB of one ONNX file; use --format safetensors.")
-    for parameter in encoder.parameters():
+    if sum(t.nbytes for t in net.state_dict().values()) > ONNX_LIMIT:
+        raise TapetumError(f"{spec.name} exceeds the 2 GB of one ONNX file; use --format safetensors.")
+    for parameter in net.parameters():
         parameter.requires_grad_(False)
     try:
         with _quiet():
             program = torch.onnx.export(
-                encoder,
-                (_images(encoder.spec, 2),),
+                net,
+                (_images(spec, 2),),
                 input_names=["images"],
-                output_names=["features"],
+                output_names=list(outputs),
                 dynamic_shapes={"x": {0: torch.export.Dim("batch")}},
                 dynamo=True,
                 verbose=False,
             )
     except Exception as error:  # the exporter's own errors have no common kind
         reason = str(error).strip().splitlines()[0]
-        raise TapetumError(f"torch cannot express {encoder.name} in ONNX: {reason}") from error
+        raise TapetumError(f"torch cannot express {spec.name} in ONNX: {reason}") from error
     assert program is not None
+    model = program.model_proto
+    onnx.helper.set_model_props(model, dict(facts or {}))
     with replacing(out) as path:
-        onnx.save(program.model_proto, path)
-        return _run_onnx(encoder, path)
+        onnx.save(model, path)
+        return _run_onnx(net, spec, path)
 
 
-def _run_onnx(encoder: Encoder, path: Path) -> float | None:
+def _run_onnx(net: nn.Module, spec: Spec, path: Path) -> float | None:
     try:
         import onnxruntime
     except ImportError:
@@ -135,15 +153,17 @@ def _run_onnx(encoder: Encoder, path: Path) -> float | None:
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
     found = []
     for count in (1, 3):  # another number of images than it was traced with
-        x = _images(encoder.spec, count)
-        (y,) = session.run(None, {"images": x.numpy()})
-        found.append(_compare(torch.from_numpy(y), encoder(x), "ONNX Runtime"))
+        x = _images(spec, count)
+        ours = net(x)
+        ours = ours if isinstance(ours, tuple) else (ours,)
+        for theirs, own in zip(session.run(None, {"images": x.numpy()}), ours, strict=True):
+            found.append(_compare(torch.from_numpy(theirs).float(), own.float(), "ONNX Runtime"))
     return max(found)
 
 
 @torch.no_grad()
 def _safetensors(encoder: Encoder, out: Path) -> float | None:
-    with _folder(out) as folder:
+    with whole_folder(out) as folder:
         encoder.save(folder)
         if not encoder.spec.model:
             return None  # only Python can build it again
@@ -176,7 +196,7 @@ def _compare(theirs: Tensor, ours: Tensor, reader: str) -> float:
 
 
 @contextlib.contextmanager
-def _folder(out: Path) -> Iterator[Path]:
+def whole_folder(out: Path) -> Iterator[Path]:
     """A temporary folder beside `out` that takes its name on success."""
     temporary = None
     try:

@@ -64,6 +64,11 @@ class Answers:
         kind = "bootstrap over test images, and standard error over draws, in squares"
         return value, error, (value - Z * error, value + Z * error), kind
 
+    def plain(self) -> tuple[float, float, tuple[float, float], str]:
+        """The same without an error: the value alone, at once."""
+        nothing = float("nan")
+        return float(self.values().mean()), nothing, (nothing, nothing), "of its own it has none"
+
     def _drawn(self) -> torch.Tensor:
         """The value on choices of the test images."""
         if self.metric in ("accuracy", "mean"):  # means of one number an image: drawn at one go

@@ -42,6 +42,7 @@ class Case:
         data: facts of the two parts for the protocol's id, where they are parts of something that names them.
         alone: both parts are the same images, for protocols that need no others.
         groups: [test images], those that must not answer for each other where `alone`.
+        one_of_many: a fold, whose results are joined with others' and need no error of their own.
     """
 
     def __init__(
@@ -58,11 +59,13 @@ class Case:
         data: dict[str, Any] | None = None,
         alone: bool = False,
         groups: np.ndarray | None = None,
+        one_of_many: bool = False,
     ):
         self._parts = {"train": train, "test": test}
         self._extractor, self.split, self.seed, self.kind, self.twins = extractor, split, seed, kind, twins
         self.metric = checked(metric, kind)
         self._data, self.alone, self.groups = data, alone, groups
+        self.one_of_many = one_of_many
 
     @property
     def extractor(self) -> Extractor:
@@ -129,7 +132,7 @@ class Case:
         """
         rows = np.arange(len(truth)) if rows is None else rows
         kept = Answers(metric, np.asarray(answers), np.asarray(truth), rows, seed=self.seed)
-        value, error, interval, kind = kept.summary()
+        value, error, interval, kind = kept.plain() if self.one_of_many else kept.summary()
         details = dict(facts.pop("details", {}))
         if self.twins is not None and 0 < (left := int(self.twins[rows].sum())) < len(rows):
             clean = float(kept.values(~self.twins[rows]).mean())

@@ -11,6 +11,7 @@ from tapetum.encoders import Encoder
 from tapetum.encoders.spec import Spec
 
 PATCHES, SIDE, FROM = 256, 5, 64  # how many filters of which side, from as many images
+AT_ONCE = 8  # images whose maps are held at once
 
 
 class Statistics(nn.Module):
@@ -33,7 +34,11 @@ class RandomConvolutions(nn.Module):
         self.register_buffer("filters", filters)
 
     def forward(self, x: Tensor) -> Tensor:
-        found = F.conv2d(x, self.filters)  # type: ignore[arg-type]
+        step = max(1, x.shape[-1] // 64)  # of large images not every place
+        return torch.cat([self._few(part, step) for part in x.split(AT_ONCE)])
+
+    def _few(self, x: Tensor, step: int) -> Tensor:
+        found = F.conv2d(x, self.filters, stride=step)  # type: ignore[arg-type]
         return torch.cat([F.relu(found - 1).mean((2, 3)), F.relu(-found - 1).mean((2, 3))], 1)
 
 

@@ -83,7 +83,8 @@ def cases(
         for number in range(1 if single else plan.count):
             test = np.flatnonzero(known & (fold == number))
             train = np.flatnonzero(known & (fold != number))
-            case = Case(stored.take(train), stored.take(test), extractor, split=split, data=data, **settings)
+            many = {"one_of_many": not single, "data": data, "split": split}
+            case = Case(stored.take(train), stored.take(test), extractor, **many, **settings)  # type: ignore[arg-type]
             yield repeat, number, test, case
 
 

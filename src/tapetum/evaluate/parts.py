@@ -145,7 +145,7 @@ def _look_for_duplicates(parts: Parts, how: dict[str, Any]) -> None:
     if parts.test is None:
         parts.groups = united(len(train), found, parts.groups)
         parts.named = " or ".join(filter(None, (parts.named, "duplicates")))
-        note = f"{len(found.first):,} pairs of images are duplicates ({kinds}); none is parted by a fold"
+        note = f"{len(found.first):,} pairs of images are duplicates ({kinds}); they stay together"
     else:
         parts.twins = np.zeros(len(test), dtype=bool)
         parts.twins[found.second] = True

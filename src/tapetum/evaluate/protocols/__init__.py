@@ -4,6 +4,7 @@ A protocol is a function `protocol(case, **settings)` that gives a Result or sev
 that rises whenever it would give other numbers than before. Its keywords are its settings and become flags,
 `--knn.k 5`. `SPLITS` says what it wants where no test images are given: "folds" (cross-validation, the
 usual), "once" (one held-out part, for what takes long), or "none" (all images, for what needs no labels).
+`NEEDS` says what the encoder must give, "vector" (the usual) or "maps", which raw pixels do not.
 """
 
 import ast
@@ -33,6 +34,11 @@ def find(name: str) -> Callable[..., Any]:
 def splits(name: str) -> str:
     """What the protocol wants where no test images are given."""
     return getattr(_module(name), "SPLITS", "folds")
+
+
+def needs(name: str) -> str:
+    """What the encoder must give for the protocol."""
+    return getattr(_module(name), "NEEDS", "vector")
 
 
 def needs_labels(name: str, settings: Mapping[str, Any]) -> bool:

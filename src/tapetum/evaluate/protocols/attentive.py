@@ -20,7 +20,7 @@ from tapetum.evaluate.split import folds
 VERSION = 1
 SPLITS = "once"
 NEEDS = "maps"
-RATES = (1e-4, 3e-4, 1e-3, 3e-3, 1e-2)
+RATES = (3e-5, 1e-4, 3e-4, 1e-3, 3e-3)
 LEAST, WARMUP = 300, 0.1  # steps however few the images; share of them in which the rate climbs
 PORTION = 2**26  # bytes of tokens in float32 that are read at once
 

@@ -38,7 +38,7 @@ def protocol(
         queries: images of each class to answer for.
         episodes: how many; the value is the mean of their accuracies.
         head: "mean", or "logistic" for a regression in each episode.
-        centre: subtract the mean of the training images.
+        centre: subtract the mean of the training images (of all images, where none are apart for training).
         cost: of a wrong answer in the regression, against its squared weights (scikit-learn's C).
     """
     if case.kind != "class":

@@ -1,0 +1,1 @@
+"""Encoders made to do a task: classifiers that are fitted, saved and used."""
