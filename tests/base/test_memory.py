@@ -33,3 +33,14 @@ def test_blocks_that_come_and_go_fault_no_pages():
         for keep in (False, True)
     ]
     assert faults[1] < 0.5 * faults[0], faults
+
+
+def test_the_peak_is_what_was_held_at_most():
+    program = (
+        "from tapetum.base.memory import peak\n"
+        "before = peak(); held = b'x' * 2**27; during = peak(); del held; print(before, during, peak())"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    before, during, after = map(int, done.stdout.split())
+    assert 2**26 < during - before < 2**28 and after > 0.95 * during
+    assert 2**22 < before < 2**32, "bytes, in the unit of this system"

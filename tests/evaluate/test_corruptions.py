@@ -11,7 +11,8 @@ from sklearn.preprocessing import StandardScaler
 
 from tapetum.base.errors import TapetumError
 from tapetum.data.open import open_data
-from tapetum.evaluate import robust
+from tapetum.encoders.build import build
+from tapetum.evaluate import baselines, robust
 from tapetum.evaluate.case import Case
 from tapetum.evaluate.protocols import corruptions, knn, logistic, perturbations
 from tapetum.evaluate.result import differences
@@ -110,6 +111,21 @@ def test_pixels_as_a_reference_see_the_same_pictures(case):
     own = Case(case.train.source, case.test.source, Extractor(pixels, workers=1))
     alone, _ = corruptions.protocol(own, which=("contrast",), head="knn")
     assert mean.details["reference"]["contrast"] == pytest.approx(alone.value)
+
+
+def test_what_has_no_weights_is_its_own_reference(case):
+    own = Case(
+        case.train.source, case.test.source, Extractor(robust._pixels(case.extractor.encoder), workers=1)
+    )
+    mean = corruptions.protocol(own, which=("contrast",), relative_to="random weights", head="knn")[0]
+    assert mean.value == pytest.approx(1)
+
+
+def test_random_weights_are_those_of_the_baseline_and_of_the_same_layer(case):
+    fresh = baselines.random_weights(build("vit_tiny_patch16_224", 8, patch_size=4, depth=2), 0)
+    own = Case(case.train.source, case.test.source, Extractor(fresh, workers=1, layer=0))
+    for result in corruptions.protocol(own, which=("fog",), relative_to="random weights", head="knn")[:1]:
+        assert result.value == pytest.approx(1)
 
 
 def test_settings_name_the_protocol(case):

@@ -274,3 +274,15 @@ def test_flags_are_the_recipes_settings():
     }
     assert list(own.items()) == list(asdict(Recipe()).items())
     assert set(documented(protocol)[1]) == {*own, "seeds"}
+
+
+def test_vectors_computed_once_are_those_of_the_store(cnn, shades, tmp_path, monkeypatch):
+    monkeypatch.setenv("TAPETUM_CACHE", str(tmp_path))
+    extractor = Extractor(cnn, device="cpu", batch_size=10)
+    source = shades[0].take(np.arange(25))
+    found = extractor.computed(source)
+    assert not (tmp_path / "features").exists()
+    assert np.array_equal(found, extractor.features(source).x)
+    (tmp_path / "x.png").write_bytes(b"\x89PNG broken")
+    with_one = open_data(str(tmp_path / "x.png"))
+    assert np.isnan(extractor.computed(with_one)).all()

@@ -126,6 +126,16 @@ def test_knn_average_is_the_weighted_mean_of_what_neighbours_say():
     torch.testing.assert_close(knn.knn_average(x, said, q, 7), knn.knn_scores(x, y, q, 7))
 
 
+def test_weighted_regression_is_that_of_repeated_rows():
+    g = torch.Generator().manual_seed(0)
+    x, y = torch.randn(60, 5, generator=g, dtype=torch.float64), torch.arange(60) % 3
+    times = torch.randint(1, 4, (60,), generator=g)
+    ((weight, bias),) = logistic_path(x, y, 3, [0.01], weights=times.double())
+    ((same, too),) = logistic_path(x.repeat_interleave(times, 0), y.repeat_interleave(times), 3, [0.01])
+    torch.testing.assert_close(weight, same, atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(bias - bias.mean(), too - too.mean(), atol=1e-5, rtol=1e-4)
+
+
 def test_ridge_and_binary_regressions_equal_scikit_learn():
     g = torch.Generator().manual_seed(0)
     x = torch.randn(80, 12, generator=g, dtype=torch.float64)

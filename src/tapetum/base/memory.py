@@ -3,6 +3,7 @@
 import contextlib
 import ctypes
 import sys
+from pathlib import Path
 
 try:
     import resource
@@ -32,6 +33,9 @@ def peak(device: str = "cpu") -> int:
         import torch
 
         return torch.cuda.max_memory_allocated()
+    with contextlib.suppress(OSError, IndexError):  # Linux: rusage would count a parent's peak too
+        status = Path("/proc/self/status").read_text()
+        return int(status.split("VmHWM:")[1].split()[0]) * 1024
     if resource is None:
         return 0
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)

@@ -100,9 +100,14 @@ def reference(judge: Judge, name: Reference) -> Judge | None:
         return None
     case, given = judge.case, judge.case.extractor
     other = _pixels(given.encoder) if name == "pixels" else random_weights(given.encoder, case.seed)
+    if other is None and not any(True for _ in given.encoder.parameters()):
+        other = given.encoder  # raw pixels have no weights, random or learnt
     if other is None:
         raise TapetumError(f"{given.encoder.name} cannot be built again with random weights; take pixels.")
-    extractor = Extractor(other, batch_size=given.batch_size, device=given.device, workers=given.workers)
+    how: dict[str, Any] = {"batch_size": given.batch_size, "device": given.device, "workers": given.workers}
+    if name == "random weights":
+        how |= {"precision": given.precision, "layer": given.layer, "pooling": given.pooling}
+    extractor = Extractor(other, **how)
     parts = (case.train.source, case.test.source)
     return Judge(Case(*parts, extractor, seed=case.seed), judge.head, len(judge.rows))
 

@@ -96,6 +96,8 @@ def evaluate(
             if any(r.subject == extractor.subject for r in results):
                 continue  # the encoder is its own baseline
             results += _measured(entries, parts, extractor, row, note, about, file)
+        if not results:
+            raise TapetumError(f"none of {', '.join(entry.name for entry in entries)} can be measured here.")
         show(results, " on ".join(filter(None, (name, _title(parts, results)))))
         found += results
     if file:
@@ -117,9 +119,16 @@ def _measured(
     facts = cost(extractor.encoder)
     with Progress(len(entries), row, "protocols") as bar:
         for entry in entries:
+            bar.advance()
             if row == "pixels" and not extractor.encoder.gives(known.needs(entry.name)):
                 continue
-            results = parts.measure(entry, extractor)
+            try:
+                results = parts.measure(entry, extractor)
+            except TapetumError as error:
+                if len(entries) == 1:
+                    raise
+                warn(f"{row}: {entry.name} is left out: {error}")
+                continue
             results = [
                 replace(r, row=row, cost=facts, about=about, notes=[*r.notes, *parts.notes, *notes])
                 for r in results
@@ -127,7 +136,6 @@ def _measured(
             if file:
                 add_results(file, results, parts.judged.paths)
             found += results
-            bar.advance()
     return found
 
 

@@ -1,6 +1,6 @@
 """Regularised multinomial logistic regression, for a whole list of penalties."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 import torch
 from torch import Tensor
@@ -8,7 +8,12 @@ from torch.nn import functional as F
 
 
 def logistic_path(
-    x: Tensor, labels: Tensor, classes: int, penalties: Iterable[float], steps: int = 200
+    x: Tensor,
+    labels: Tensor,
+    classes: int,
+    penalties: Iterable[float],
+    steps: int = 200,
+    weights: Tensor | None = None,
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """For each penalty the weights [C, D] and biases [C] that minimise, over x [N, D] and `labels` [N],
 
@@ -17,7 +22,7 @@ def logistic_path(
     or, for labels of several classes [N, C] in {0, 1}, the sum over classes of their binary cross-entropies,
     which is scikit-learn's LogisticRegression at C = 1 / (N * penalty); biases are free. Each solution starts
     from the last, so give the largest penalty first. x is float64 for exact answers, float32 for fast ones;
-    `steps` is how many of L-BFGS each takes at most.
+    `steps` is how many of L-BFGS each takes at most. With `weights` [N] the mean over rows is a weighted one.
     """
     basis, spread = (part.double() for part in _axes(x))  # [D, r], [r]
     within = basis
@@ -27,18 +32,32 @@ def logistic_path(
             torch.eye(len(spread), dtype=torch.float64, device=x.device),
         )
     weight, bias = x.new_zeros(classes, x.shape[1]).double(), x.new_zeros(classes).double()
+    share = torch.full((len(x),), 1 / len(x)) if weights is None else weights / weights.sum()
+    share = share.to(weight)
+
+    def fitted(logits: Tensor) -> Tensor:
+        if labels.ndim == 1:
+            return F.cross_entropy(logits, labels, reduction="none") @ share
+        return F.binary_cross_entropy_with_logits(logits, labels.double(), reduction="none").sum(1) @ share
+
     likely = 1 / classes if labels.ndim == 1 else 0.5
     for penalty in penalties:
         scale = (spread * (1 - likely) * likely + penalty).rsqrt()
-        inner, bias = _descend(x, labels, penalty, within * scale, (weight @ within / scale, bias), steps)
+        inner, bias = _descend(x, fitted, penalty, within * scale, (weight @ within / scale, bias), steps)
         weight = inner @ (within * scale).T
         yield weight @ basis.T if fewer else weight, bias
 
 
 def _descend(
-    x: Tensor, labels: Tensor, penalty: float, basis: Tensor, start: tuple[Tensor, Tensor], most: int
+    x: Tensor,
+    fitted: Callable[[Tensor], Tensor],
+    penalty: float,
+    basis: Tensor,
+    start: tuple[Tensor, Tensor],
+    most: int,
 ) -> tuple[Tensor, Tensor]:
-    """Minimise over `inner` [C, r], where weights = inner @ basis.T, and biases [C], by L-BFGS.
+    """Minimise `fitted` of the logits, and the penalty, over `inner` [C, r], where weights = inner @ basis.T,
+    and biases [C], by L-BFGS.
 
     In these coordinates the curvature is about 1 in all directions, so that tens of steps are enough for
     strongly correlated columns too (Liu and Nocedal 1989).
@@ -54,16 +73,11 @@ def _descend(
         line_search_fn="strong_wolfe",
     )
 
-    def fitted(logits: Tensor, labels: Tensor) -> Tensor:
-        if labels.ndim == 1:
-            return F.cross_entropy(logits, labels)
-        return F.binary_cross_entropy_with_logits(logits, labels.double(), reduction="sum") / len(labels)
-
     def objective() -> Tensor:
         steps.zero_grad()
         weight = inner @ basis.T
         logits = F.linear(x, weight.to(x.dtype)).double() + bias  # sums in double precision: see small gains
-        loss = fitted(logits, labels) + penalty / 2 * weight.square().sum()
+        loss = fitted(logits) + penalty / 2 * weight.square().sum()
         loss.backward()
         return loss
 

@@ -21,7 +21,6 @@ VERSION = 1
 LABELS = False
 SPLITS = "none"
 NEEDS = "maps"
-LABELS = False
 OF_A_PATCH = 4  # pixels, as many as tell something new
 STEPS = 50
 PENALTIES = (1.0, 0.1, 1e-2, 1e-3, 1e-4)

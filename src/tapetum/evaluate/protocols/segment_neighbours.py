@@ -17,7 +17,6 @@ VERSION = 1
 LABELS = False
 SPLITS = "none"
 NEEDS = "maps"
-LABELS = False
 
 
 def protocol(
