@@ -54,7 +54,8 @@ def fit(
 
     Accuracy, the temperature that calibrates probabilities, and the distance beyond which an image is unlike
     the training images, come from images that were held out: from folds in turn (linear), or a fifth of the
-    images (finetune). Settings of fine-tuning are typed --finetune.epochs 10.
+    images (finetune). Settings of fine-tuning are typed --finetune.epochs 10; `tapetum protocols finetune`
+    lists them.
     """
     own = dict(locals())
     from tapetum.adapt.fit import fit as run
