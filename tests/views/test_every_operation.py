@@ -13,7 +13,7 @@ from tapetum.views.operation import hints, is_range
 from view_tools import NESTED, drawn, kinds, made, parameters, photos
 
 KINDS = pytest.mark.parametrize("kind", kinds(), ids=lambda kind: kind.__name__)
-NEEDS_COLOUR = {"FieldJitter", "Gray", "Hue", "Jitter", "OneOf", "Saturation"}  # 1 or 3 channels
+NEEDS_COLOUR = {"FieldJitter", "Gray", "Hue", "Jitter", "OneOf", "Saturation", "Stain"}  # 1 or 3 channels
 AUTOMATIC = {"AutoAugment", "RandAugment", "TrivialAugment"}  # colours are in some of what they draw
 
 

@@ -4,6 +4,8 @@ import numpy as np
 import pytest
 import torch
 
+from tapetum import views as V
+from tapetum.base import random
 from tapetum.views.stains import _lab, recoloured, stained
 from view_tools import photos
 
@@ -34,3 +36,21 @@ def test_stains_equal_scikit_image():
         assert np.allclose(got[i].permute(1, 2, 0), want, atol=1e-3)
     assert torch.allclose(got[1], x[1].clamp(min=1e-6), atol=1e-3)
     assert not torch.allclose(got[0], x[0], atol=0.02)
+
+
+def test_the_operation_changes_amounts_within_its_strength():
+    x = photos(200, 16).float() / 255 * 0.3 + 0.1  # nothing reaches white
+    step = V.Stain(0.02, 1.0)
+    index = torch.arange(200)
+    given = step.draw(random.uniform(0, 0, index, "x", (step.SLOTS,)), torch.full((200, 2), 16), 16)
+    out = step.change(x, given)
+    hed = [np.log(part.permute(0, 2, 3, 1).numpy()) / np.log(1e-6) @ color.hed_from_rgb for part in (x, out)]
+    changes = []
+    for before, after in zip(*hed):
+        for stain in range(3):
+            times, plus = np.polyfit(before[..., stain].ravel(), after[..., stain].ravel(), 1)
+            changes.append((times - 1, plus))
+    changes = np.array(changes)
+    assert np.abs(changes).max() < 0.02002
+    assert np.abs(changes).mean(0) == pytest.approx([0.01, 0.01], abs=0.001), "spread evenly"
+    assert abs(np.corrcoef(changes.T)[0, 1]) < 0.12

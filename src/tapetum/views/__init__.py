@@ -35,6 +35,7 @@ from tapetum.views.policies import (
     weak,
     weak_and_strong,
 )
+from tapetum.views.stains import Stain
 from tapetum.views.tones import (
     AutoContrast,
     ChannelDrop,
@@ -52,7 +53,8 @@ __all__ = [
     "ChannelDrop", "ChannelShuffle", "Contrast", "Crop", "Cutout", "Draw", "Elastic", "Equalise", "Erase",
     "FieldJitter", "FieldWarp", "Flip", "Gamma", "Gray", "GridMask", "Hue", "Invert", "Jitter", "Jpeg",
     "Noise", "OneOf", "PatchShuffle", "Perspective", "Posterise", "Quantise", "QuarterTurn", "RandAugment",
-    "Resize", "Rotate", "Saturation", "Sharpness", "Shift", "Solarise", "TrivialAugment", "VerticalFlip",
+    "Resize", "Rotate", "Saturation", "Sharpness", "Shift", "Solarise", "Stain",
+    "TrivialAugment", "VerticalFlip",
     "View",
     "augmix", "autoaugment", "byol", "byol_pair", "carry", "crop_only", "dino", "draw", "largest", "light",
     "mae", "moco_v1", "moco_v2", "moco_v3", "randaugment", "shifted", "simclr", "strong", "swav",

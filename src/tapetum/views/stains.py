@@ -1,9 +1,15 @@
 """Colour statistics: those of one image given to another, and amounts of histological stains."""
 
 import math
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+
+from tapetum.base import random
+from tapetum.base.settings import Share
+from tapetum.views.colour import coloured
+from tapetum.views.operation import Keyed, Painting, Parameters
 
 # RGB to cones' responses, and these, as logarithms, to uncorrelated axes (Ruderman et al. 1998).
 _CONES = ((0.3811, 0.5783, 0.0402), (0.1967, 0.7244, 0.0782), (0.0241, 0.1288, 0.8444))
@@ -50,4 +56,19 @@ def stained(x: Tensor, times: Tensor, plus: Tensor) -> Tensor:
 
 def _along(matrix: Tensor, x: Tensor) -> Tensor:
     """A matrix [3, 3] applied to the channels of x [B, 3, S, S]."""
-    return torch.einsum("ij,bjhw->bihw", matrix.to(x), x)
+    return (matrix.to(x)[:, :, None, None] * x[:, None]).sum(2)  # in one order, whatever the batch
+
+
+@dataclass(frozen=True)
+class Stain(Keyed, Painting):
+    """Change the amounts of haematoxylin, eosin and DAB with probability `p`: each is multiplied by up to
+    1 +- `strength`, and up to +- `strength` is added. Tellez et al. 2018, arXiv:1808.05896"""
+
+    strength: Share = 0.05
+    p: float = 0.5
+
+    def change(self, x: Tensor, given: Parameters) -> Tensor:
+        if not coloured(x, "Stain"):
+            return x
+        times, plus = (2 * random.more(given["key"], (2, 3)) - 1).to(x.device).mul(self.strength).unbind(1)
+        return stained(x, 1 + times, plus)
