@@ -74,6 +74,11 @@ def test_every_metric_is_kept_and_read_again(tmp_path, metric):
     truth, said = g.integers(0, 2, 60), g.random((2, 60))
     if metric in ("accuracy", "balanced_accuracy"):
         said = (said > 0.5).astype(np.int64)
+    elif metric in ("mean_iou", "pixel_accuracy"):
+        right = g.integers(0, 9, (2, 60, 3))  # pixels of each class told rightly, told, and there
+        truth, said = right.max(0) + 3, np.stack([right, right + 2], 3)
+    elif metric == "calibration_error":
+        said = np.stack([(said > 0.5) * 1.0, said], 2)
     elif metric == "mean_average_precision":
         truth, said = g.integers(0, 2, (60, 3)), g.random((2, 60, 3))
     elif metric == "auroc":

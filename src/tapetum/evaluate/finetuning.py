@@ -22,7 +22,6 @@ from tapetum.data.source import Source
 from tapetum.encoders import Encoder
 from tapetum.evaluate.targets import Kind
 from tapetum.features import Extractor
-from tapetum.features.extract import device_named
 from tapetum.methods.supervised.supervised import Supervised
 from tapetum.parts import lora
 from tapetum.parts.losses import soft_cross_entropy, squared_error
@@ -225,7 +224,7 @@ def finetune(
 
     Raises TrainingFailed when the loss is not finite.
     """
-    where, size = device_named(extractor.device), extractor.encoder.image_size
+    where, size = extractor.device, extractor.encoder.image_size
     source = source.formed(extractor.encoder.spec.form)
     target, centre, spread = targets(kind, y, width)
     tuned = copy.copy(extractor)

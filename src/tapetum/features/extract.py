@@ -87,7 +87,8 @@ class Extractor:
         if layer is not None and pooling == "encoder":
             pooling = "mean"
         self.encoder, self.precision, self.batch_size = encoder, precision, batch_size
-        self.device, self.workers, self.layer, self.pooling = device, workers, layer, pooling
+        self.device, self.workers = device_named(device), workers  # a wrong one is said before the work
+        self.layer, self.pooling = layer, pooling
         self.subject = subject(encoder, precision, layer, pooling)
 
     def features(self, source: Source, out: Out = "vector", view: View | None = None) -> Features:
@@ -130,7 +131,7 @@ class Extractor:
     ) -> dict[bytes | int, str]:
         """Compute the features of these rows, and keep them now and then; gives what cannot be read."""
         keep_freed()
-        encoder, where = self.encoder, device_named(self.device)
+        encoder, where = self.encoder, self.device
         training, home = encoder.training, encoder.mean.device
         damaged: dict[bytes | int, str] = {}
         ready: list[np.ndarray] = []
@@ -163,7 +164,7 @@ class Extractor:
     def computed(self, source: Source) -> np.ndarray:
         """Vectors float32 [N, D] of images in their order, computed now and kept nowhere, for an encoder that
         is used once. Rows of images that cannot be read are not-a-number."""
-        encoder, where = self.encoder, device_named(self.device)
+        encoder, where = self.encoder, self.device
         training, home = encoder.training, encoder.mean.device
         source = source.formed(encoder.spec.form)
         x = np.full((len(source), encoder.dim), np.nan, dtype=np.float32)

@@ -1,4 +1,4 @@
-"""What resizing and normalisation alone do: kNN with each of them swapped. arXiv:2305.13456"""
+"""What resizing and normalisation alone do: kNN with each of them swapped (arXiv:2305.13456)."""
 
 from collections.abc import Iterator
 from dataclasses import replace
