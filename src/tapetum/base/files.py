@@ -43,8 +43,8 @@ def replacing(path: str | Path):
         handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
         os.close(handle)
         temporary = Path(name)
-        temporary.chmod(0o666 & ~_umask())
         yield temporary
+        temporary.chmod(0o666 & ~_umask())  # last, for some libraries put a new file in its place
         sync(temporary)
         temporary.replace(path)
         sync(path.parent)
