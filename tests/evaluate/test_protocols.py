@@ -1,5 +1,8 @@
 """The protocols that learn from labels against scikit-learn on stored features, and what they share."""
 
+import re
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -11,7 +14,7 @@ from sklearn.metrics import (
     roc_auc_score,
 )
 from sklearn.multiclass import OneVsRestClassifier
-from sklearn.neighbors import KNeighborsClassifier, KNeighborsRegressor
+from sklearn.neighbors import KNeighborsClassifier, KNeighborsRegressor, NearestCentroid
 from sklearn.preprocessing import StandardScaler
 
 from tapetum.base.errors import TapetumError
@@ -371,3 +374,18 @@ def test_groups_are_never_parted_and_classes_still_spread():
     assert (
         grouped_folds(labels, np.arange(600), 5, 0) == folds(np.unique(labels, return_inverse=True)[1], 5, 0)
     ).all()
+
+
+def test_the_protocol_of_the_contributing_page_works(pair):
+    text = (Path(__file__).parents[2] / "CONTRIBUTING.md").read_text()
+    (code,) = (part for part in re.findall(r"```python\n(.*?)```", text, re.DOTALL) if "nearest_mean" in part)
+    written: dict = {}
+    exec(code, written)
+    peer = NearestCentroid().fit(normalised(pair.train.x - pair.train.x.mean(0)), pair.train.labels)
+    means = normalised(peer.centroids_)
+    said = (normalised(pair.test.x - pair.train.x.mean(0)) @ means.T).argmax(1)
+    assert written["protocol"](pair).value == pytest.approx((said == pair.test.labels).mean())
+
+
+def normalised(x):
+    return x / np.linalg.norm(x, axis=1, keepdims=True)
