@@ -15,7 +15,8 @@ from tapetum.base.files import cache_dir
 from tapetum.data.decode import Damaged
 from tapetum.data.stores import Store
 
-_CHUNK = 512
+_CHUNK = 512  # names in one question to the cache
+_PART = 32  # images that a thread reads at a time
 
 
 def fingerprint(digests: Sequence[bytes], paths: Sequence[str], labels: Sequence[str | None]) -> str:
@@ -39,22 +40,26 @@ def digests(store: Store, keys: Sequence[Any]) -> list[bytes]:
     known = _cached([name for name in names if name])
     missing = [i for i, name in enumerate(names) if name not in known]
 
-    def digest(i: int) -> bytes:
-        try:
-            return store.digest(keys[i])
-        except Damaged:  # not there or not readable; not kept, since that may be mended
-            return b""
+    def read(part: list[int]) -> list[bytes]:
+        return [_digest(store, keys[i]) for i in part]
 
     found: dict[int, bytes] = {}
     if missing:
         threads = min(16, (os.cpu_count() or 1) + 4)
+        parts = [missing[start : start + _PART] for start in range(0, len(missing), _PART)]
         with ThreadPoolExecutor(threads) as pool, Progress(len(missing), "reading contents") as bar:
-            for start in range(0, len(missing), _CHUNK):
-                part = missing[start : start + _CHUNK]
-                found.update(zip(part, pool.map(digest, part)))
+            for part, contents in zip(parts, pool.map(read, parts)):
+                found.update(zip(part, contents))
                 bar.advance(len(part))
         _keep([(name, found[i]) for i in missing if (name := names[i]) and found[i]])
     return [found[i] if i in found else known[name] for i, name in enumerate(names)]
+
+
+def _digest(store: Store, key: Any) -> bytes:
+    try:
+        return store.digest(key)
+    except Damaged:  # not there or not readable; not kept, since that may be mended
+        return b""
 
 
 def _open() -> sqlite3.Connection:
