@@ -13,6 +13,7 @@ import argparse
 import contextlib
 import hashlib
 import json
+import shutil
 import sys
 import tempfile
 import time
@@ -234,10 +235,12 @@ def judge(name: str, seed: int, source: Source) -> None:
     if any((r["row"], r["seed"], r["code"]) == (name, seed, code) for r in rows.kept(ROWS) if "code" in r):
         return
     case = CASES[name]
-    with tempfile.TemporaryDirectory() as folder:
-        began = time.monotonic()
-        looks = train(case, seed, Path(folder) / "run", source)
-        seconds = time.monotonic() - began
+    out = ROOT / "runs" / "health" / f"{name.replace(' ', '-')}-{seed}"
+    shutil.rmtree(out, ignore_errors=True)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    began = time.monotonic()
+    looks = train(case, seed, out, source)
+    seconds = time.monotonic() - began
     wanted = next((look["step"] for look in looks if look["verdict"] in case.words), None)
     row = {
         "row": name,
@@ -310,7 +313,7 @@ def table() -> None:
         last = costs[-1]
         lines += [
             "",
-            f"The looks of a run of {last['steps']:,} steps took {last['looks']} s, {last['share']:.1%} of it;",
+            f"Looks took {last['looks']} s of a run of {last['steps']:,} steps, {last['share']:.1%} of it;",
             f"with them it took {last['with']} s, without {last['without']} s, in turn.",
         ]
     TABLE.write_text("\n".join(lines) + "\n")

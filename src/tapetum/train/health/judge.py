@@ -1,8 +1,8 @@
 """From the history of a run's numbers to a verdict in words: a pure function, and all its thresholds.
 
-A history is a list of rows, oldest first, one for each look: what `probe.Probe.measure` gives, and of the steps
-since the look before `overflows` (how many), `steps`, `reading` (the share of the time spent waiting for images
-to be read) and, where training broke, `broken` (a sentence).
+A history is a list of rows, oldest first, one for each look: what `probe.Probe.measure` gives, and of
+the steps since the look before `overflows` (how many), `steps`, `reading` (the share of the time spent waiting
+for images to be read) and, where training broke, `broken` (a sentence).
 """
 
 import itertools
