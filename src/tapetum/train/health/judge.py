@@ -1,8 +1,8 @@
 """From the history of a run's numbers to a verdict in words: a pure function, and all its thresholds.
 
 A history is a list of rows, oldest first, one for each look: what `probe.Probe.measure` gives, and of
-the steps since the look before `overflows` (how many), `steps`, `reading` (the share of the time spent waiting
-for images to be read) and, where training broke, `broken` (a sentence).
+the steps since the look before `overflows` (how many), `steps`, `reading` (the share of the time spent
+waiting for images to be read) and, where training broke, `broken` (a sentence).
 """
 
 import itertools
@@ -20,6 +20,8 @@ OVERFLOWING = 0.5  # share of the steps whose gradient overflows
 SAME = 0.5  # grey levels by which images or pixels differ at least
 ABOVE_CHANCE = 3.0  # standard errors by which neighbours name classes better than the commonest class does
 TOLD_APART = 0.01  # share of the loss's fall that it costs to put views of different images together
+TOLD_LESS = 0.05  # the same, where at the start that cost
+SHRUNK = 0.5  # more than this times as much
 FALLEN = 0.05  # share of the loss that counts as a fall
 CONTRACTED = 0.25  # share of the spread of directions at the start
 STARVED = 0.5  # share of the time
@@ -194,12 +196,13 @@ def unlabelled(history: Sequence[Row]) -> Verdict | None:
 
 def merged(history: Sequence[Row]) -> Verdict | None:
     """The loss falls, but it is the same for views of different images: all images are one to it."""
-    now = history[-1]
+    first, now = history[0], history[-1]
     if now["step"] < EARLY or "gap" not in now:
         return None
     high = max(row["loss"] for row in history)
     fell = high - now["loss"]
-    if fell <= FALLEN * abs(high) or abs(now["gap"]) >= TOLD_APART * fell:
+    less = now["gap"] < SHRUNK * first.get("gap", 0)
+    if fell <= FALLEN * abs(high) or abs(now["gap"]) >= (TOLD_LESS if less else TOLD_APART) * fell:
         return None
     why = (
         f"the loss fell from {high:.4g} to {now['loss']:.4g}, and putting views of different images together "

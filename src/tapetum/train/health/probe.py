@@ -1,7 +1,8 @@
 """The numbers by which a run's health is judged, measured without changing one bit of the run."""
 
 import contextlib
-from collections.abc import Callable, Iterator
+import math
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -22,7 +23,7 @@ from tapetum.views import Batch
 from tapetum.views.nest import leaves
 
 IMAGES = 512  # whose features are looked at
-ROUNDS, PART = 4, 64  # times that the loss is measured, and images each time
+ROUNDS, PART = 4, 32  # times that the loss is measured, and images each time
 ROOM = 2**26  # bytes of pixels held for it
 SHARP = 0.1  # temperature at which prototypes are chosen
 
@@ -78,13 +79,15 @@ class Probe:
         together; and what else shows on the way."""
         self.method.train()
         right, wrong, read = [], [], set()
-        with prototypes_seen(self.method) as chosen:
-            for turn in range(ROUNDS):
-                right.append(self._loss(batch := self._batch(turn), t))
-                read |= batch.read
+        said: list[Tensor] = []
         for turn in range(ROUNDS):
-            wrong.append(self._loss(mismatched(self._batch(turn), self.method.views), t))
-        return torch.tensor([right, wrong]).double(), {"reads_labels": float("label" in read), **chosen()}
+            batch = self._batch(turn)
+            with prototypes_noted(self.method, said):
+                right.append(self._loss(batch, t))
+            read |= batch.read
+            wrong.append(self._loss(mismatched(batch, self.method.views), t))
+        facts = {"reads_labels": float("label" in read), **prototype_numbers(said)}
+        return torch.tensor([right, wrong]).double(), facts
 
     def _loss(self, batch: Batch, t: float) -> float:
         with torch.autocast(self.feed.device.type, dtype=self.dtype, enabled=self.dtype is not None):
@@ -128,40 +131,38 @@ def undisturbed(method: nn.Module) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def prototypes_seen(method: nn.Module) -> Iterator[Callable[[], dict[str, float]]]:
-    """Inside, what prototypes say is noted, a teacher's where there is one; the yielded function sums it up:
-    `prototypes_used`, the share of those there could be that are some image's nearest, and
-    `prototypes_entropy` of the mean choice, as a share of its most."""
-    held = [m for e in method.modules() if isinstance(e, EMA) for m in e.modules()]
-    there = [m for m in held or method.modules() if isinstance(m, Prototypes)]
-    nearest: list[Tensor] = []
-    choice: list[Tensor] = []
+def prototypes_noted(method: nn.Module, said: list[Tensor]) -> Iterator[None]:
+    """Inside, what prototypes say [B, K] is added to a list; a teacher's where there is one."""
+    averaged = [m for e in method.modules() if isinstance(e, EMA) for m in e.modules()]
+    there = [m for m in averaged if isinstance(m, Prototypes)]
+    there = there or [m for m in method.modules() if isinstance(m, Prototypes)]
 
-    def note(module: nn.Module, inputs: Any, said: Tensor) -> None:
-        said = said.detach().float().flatten(0, -2)  # [B, K]
-        nearest.append(said.argmax(1).cpu())
-        choice.append((said / SHARP).softmax(1).mean(0).cpu())
-
-    def summed() -> dict[str, float]:
-        if not choice:
-            return {}
-        mean, all_nearest = torch.stack(choice).mean(0), torch.cat(nearest)
-        entropy = -(mean * mean.clamp(min=1e-30).log()).sum() / torch.tensor(len(mean)).log().clamp(min=1e-9)
-        possible = min(len(mean), len(all_nearest))
-        return {
-            "prototypes_used": len(all_nearest.unique()) / possible,
-            "prototypes_entropy": float(entropy),
-        }
+    def note(module: nn.Module, inputs: Any, out: Tensor) -> None:
+        said.append(out.detach().float().flatten(0, -2))
 
     handles = [m.register_forward_hook(note) for m in there]
     try:
-        yield summed
+        yield
     finally:
         for handle in handles:
             handle.remove()
 
 
 # ---- numbers of tensors ----
+
+
+def prototype_numbers(said: list[Tensor]) -> dict[str, float]:
+    """Of cosines [B, K] with prototypes: `prototypes_used`, the share of those there could be that are some
+    image's nearest, and `prototypes_entropy` of the mean choice, as a share of the most it could be."""
+    if not said:
+        return {}
+    x = torch.cat(said)
+    mean = (x / SHARP).softmax(1).mean(0)
+    entropy = -(mean * mean.clamp(min=1e-30).log()).sum() / max(math.log(x.shape[1]), 1e-9)
+    return {
+        "prototypes_used": len(x.argmax(1).unique()) / min(x.shape),
+        "prototypes_entropy": float(entropy),
+    }
 
 
 def pixel_facts(pixels: Tensor) -> dict[str, float]:

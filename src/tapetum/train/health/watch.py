@@ -26,13 +26,13 @@ SPIKE = 8.0  # by how many of their standard deviations
 
 
 def due(step: int, steps: int) -> bool:
-    """Whether there is a look after this step: six in the first 200, then each quarter more but no farther
+    """Whether there is a look after this step: six in the first 200, then each third more but no farther
     than 1,000 steps apart, and after the last."""
     if step in FIRST or step == steps:
         return True
     at = FIRST[-1]
     while at < step:
-        at += min(1000, max(100, at // 4))
+        at += min(1000, max(200, at // 3))
     return at == step
 
 
