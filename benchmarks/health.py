@@ -6,7 +6,8 @@
     python -m benchmarks.health --table                # only rewrite the table
 
 1,000 images of CIFAR-10, a ResNet of ten layers with 16 to 128 channels (for MAE a ViT of four blocks), 200
-steps of 64 images. A row counts as long as the probe and the judge are those that it was made with.
+steps of 64 images. A row counts as long as the probe is the one that it was made with;
+the verdicts in the table are those of the judge as it stands.
 """
 
 import argparse
@@ -35,11 +36,13 @@ from tapetum.base.files import read_lines
 from tapetum.data import Source, canvas, open_data
 from tapetum.train import run as running
 from tapetum.train.feed import Feed
+from tapetum.train.health.judge import Verdict
+from tapetum.train.health.judge import judge as verdict
 from tapetum.train.health.probe import tensors
 
 ROWS = rows.RESULTS / "health.jsonl"
 TABLE = ROWS.with_suffix(".md")
-CODE = [ROOT / "src" / "tapetum" / "train" / "health" / f"{name}.py" for name in ("judge", "probe", "watch")]
+PROBE = ROOT / "src" / "tapetum" / "train" / "health" / "probe.py"
 
 SMALL: dict[str, Any] = {
     "image_size": 32,
@@ -216,20 +219,25 @@ def train(case: Case, seed: int, out: Path, source: Source, **more: Any) -> list
     return read_lines(out / "health.jsonl")
 
 
+def judged(looks: list[dict]) -> list[Verdict]:
+    """What the judge as it stands says at each look."""
+    return [verdict(looks[: i + 1]) for i in range(len(looks))]
+
+
 def right(case: Case, looks: list[dict]) -> bool:
     """Whether a sick run was named rightly, and a healthy one never called sick."""
-    said = {look["verdict"] for look in looks} - {"beginning"}
+    said = [found.word for found in judged(looks)]
     if case.words == LEARNING:
-        return said == {"learning"}
-    return looks[-1]["verdict"] in case.words
+        return set(said) == {"beginning", "learning"}
+    return said[-1] in case.words
 
 
 def fingerprint() -> str:
-    """Of the code that measures and judges."""
-    return hashlib.sha256(b"".join(file.read_bytes() for file in CODE)).hexdigest()[:12]
+    """Of the code that measures."""
+    return hashlib.sha256(PROBE.read_bytes()).hexdigest()[:12]
 
 
-def judge(name: str, seed: int, source: Source) -> None:
+def keep(name: str, seed: int, source: Source) -> None:
     """One row."""
     code = fingerprint()
     if any((r["row"], r["seed"], r["code"]) == (name, seed, code) for r in rows.kept(ROWS) if "code" in r):
@@ -241,21 +249,22 @@ def judge(name: str, seed: int, source: Source) -> None:
     began = time.monotonic()
     looks = train(case, seed, out, source)
     seconds = time.monotonic() - began
-    wanted = next((look["step"] for look in looks if look["verdict"] in case.words), None)
     row = {
         "row": name,
         "seed": seed,
-        "wanted": list(case.words),
-        "right": right(case, looks),
-        "named_at": wanted,
-        "verdicts": {str(look["step"]): look["verdict"] for look in looks},
-        "why": looks[-1]["why"],
         "seconds": round(seconds, 1),
         "looks": round(sum(look.get("seconds", 0) for look in looks), 2),
         "code": code,
+        "history": [kept_of(look) for look in looks],
     }
     rows.keep(ROWS, row | rows.facts())
-    print(json.dumps(row), flush=True)
+    print(name, seed, right(case, looks), *judged(looks), sep="\n  ", flush=True)
+
+
+def kept_of(look: dict) -> dict:
+    """A look with its numbers rounded and without its verdict, which the table asks for anew."""
+    short = {n: v for n, v in look.items() if n not in ("verdict", "why", "try")}
+    return json.loads(json.dumps(short), parse_float=lambda text: float(f"{float(text):.7g}"))
 
 
 def cost(source: Source) -> None:
@@ -285,6 +294,11 @@ def cost(source: Source) -> None:
     print(json.dumps(row), flush=True)
 
 
+def named_at(case: Case, found: list[Verdict], steps: list[int]) -> int | None:
+    """The first look with a right word."""
+    return next((step for one, step in zip(found, steps) if one.word in case.words), None)
+
+
 def table() -> None:
     """Write the newest row of each case and seed as a table."""
     kept = [row for row in rows.kept(ROWS) if row["row"] in CASES]
@@ -299,15 +313,16 @@ def table() -> None:
         "| run | seeds | right | named at step | the last look |",
         "|---|---|---|---|---|",
     ]
-    for name in CASES:
+    for name, case in CASES.items():
         group = [row for (row_name, _), row in sorted(newest.items()) if row_name == name]
         if not group:
             lines.append(f"| {name} | not run | | | |")
             continue
-        yes = f"{sum(row['right'] for row in group)} of {len(group)}"
-        at = ", ".join(str(row["named_at"]) for row in group)
-        words = list(row["verdicts"].values())[-1] if (row := group[0]) else ""
-        lines.append(f"| {name} | {len(group)} | {yes} | {at} | {words}: {group[0]['why']} |")
+        found = [judged(row["history"]) for row in group]
+        yes = f"{sum(right(case, row['history']) for row in group)} of {len(group)}"
+        steps = [[look["step"] for look in row["history"]] for row in group]
+        at = ", ".join(str(named_at(case, f, s)) for f, s in zip(found, steps))
+        lines.append(f"| {name} | {len(group)} | {yes} | {at} | {found[0][-1]} |")
     costs = [row for row in rows.kept(ROWS) if row["row"] == "cost"]
     if costs:
         last = costs[-1]
@@ -337,7 +352,7 @@ def main() -> None:
         source = images()
         for seed in map(int, asked.seeds.split(",")):
             for name in wanted:
-                judge(name, seed, source)
+                keep(name, seed, source)
     table()
 
 

@@ -19,9 +19,12 @@ BACK = 0.5  # share of what the loss had fallen by that it has lost again
 OVERFLOWING = 0.5  # share of the steps whose gradient overflows
 SAME = 0.5  # grey levels by which images or pixels differ at least
 ABOVE_CHANCE = 3.0  # standard errors by which neighbours name classes better than the commonest class does
-TOLD_APART = 0.01  # share of the loss's fall that it costs to put views of different images together
-TOLD_LESS = 0.05  # the same, where at the start that cost
-SHRUNK = 0.5  # more than this times as much
+TOLD_APART = (
+    0.01,
+    0.025,
+)  # share of the loss's fall that mixing up views costs, before step 100 and from then on
+TOLD_LESS = 0.05  # the same, where it costs less than SHRUNK of what it cost at the start
+SHRUNK = 0.5
 FALLEN = 0.05  # share of the loss that counts as a fall
 CONTRACTED = 0.25  # share of the spread of directions at the start
 STARVED = 0.5  # share of the time
@@ -201,8 +204,10 @@ def merged(history: Sequence[Row]) -> Verdict | None:
         return None
     high = max(row["loss"] for row in history)
     fell = high - now["loss"]
-    less = now["gap"] < SHRUNK * first.get("gap", 0)
-    if fell <= FALLEN * abs(high) or abs(now["gap"]) >= (TOLD_LESS if less else TOLD_APART) * fell:
+    least = TOLD_APART[now["step"] >= 2 * EARLY]
+    if now["gap"] < SHRUNK * first.get("gap", 0):
+        least = TOLD_LESS
+    if fell <= FALLEN * abs(high) or abs(now["gap"]) >= least * fell:
         return None
     why = (
         f"the loss fell from {high:.4g} to {now['loss']:.4g}, and putting views of different images together "
@@ -226,7 +231,7 @@ def collapse(history: Sequence[Row], why: str) -> Verdict:
     said = [f"rank {now['rank']:.3g} of {now['dim']:.0f}", why]
     attempt = "Something must keep images apart: a predictor and a stop-gradient, negatives, or a spread."
     if "prototypes_used" in now:
-        said.append(f"{now['prototypes_used']:.0%} of the prototypes are anybody's nearest")
+        said.append(f"{now["prototypes_used"]:.1%} of the prototypes are anybody's nearest")
         attempt = "Look whether the teacher's centre follows and its temperature is below the student's."
     elif "teacher" in now:
         attempt = "Look whether a predictor is there and whether the teacher sees the student's images."

@@ -157,10 +157,10 @@ class Watch:
 
     def ended(self) -> TrainingFailed:
         """What to say of a run that is ended because it is sick."""
-        last = self.history[-1] if self.history else {"step": 0, "verdict": "sick", "why": "", "try": ""}
-        verdict = Verdict(last["verdict"], last["why"])
+        last: dict[str, Any] = self.history[-1] if self.history else {}
+        verdict = Verdict(last.get("verdict", "sick"), last.get("why", ""))
         return TrainingFailed(
-            f"stopped at step {last['step']}, sick at two looks in a row: {verdict}. {last['try']} "
+            f"stopped at step {last.get('step')}, sick at two looks in a row: {verdict}. {last.get('try')} "
             f"All is saved; without --stop-when, --resume {self.path.parent} goes on."
         )
 
