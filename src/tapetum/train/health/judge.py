@@ -231,7 +231,7 @@ def collapse(history: Sequence[Row], why: str) -> Verdict:
     said = [f"rank {now['rank']:.3g} of {now['dim']:.0f}", why]
     attempt = "Something must keep images apart: a predictor and a stop-gradient, negatives, or a spread."
     if "prototypes_used" in now:
-        said.append(f"{now["prototypes_used"]:.1%} of the prototypes are anybody's nearest")
+        said.append(f"{now['prototypes_used']:.1%} of the prototypes are anybody's nearest")
         attempt = "Look whether the teacher's centre follows and its temperature is below the student's."
     elif "teacher" in now:
         attempt = "Look whether a predictor is there and whether the teacher sees the student's images."
