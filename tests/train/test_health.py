@@ -131,6 +131,7 @@ def test_healthy_histories_are_called_healthy():
         history(knn=None, classes=0.0, labelled=0.0),
         history(rank=2.0),  # as of a network that has learnt to tell two classes
         history(spread=0.9),
+        history(spread=0.02),  # as of masked methods
         everywhere(knn=0.13),  # labels that nothing reads
         [*everywhere(loss=5.0, losses=[5.0] * 4)[:3], history(loss=5.0, losses=[5.0] * 4)[-1]],  # gap grows
         [row | {"loss": loss, "losses": [loss] * 4} for row, loss in zip(history(), (1.0, 6.5, 6.4, 6.3))],
@@ -314,14 +315,14 @@ def test_an_image_that_is_not_finite_is_named(tmp_path, monkeypatch, capsys):
     assert "health at step" in capsys.readouterr().out
 
 
-def load_benchmark():
+def load_benchmark(name: str):
     """The cases that the benchmark runs for longer; benchmarks are no part of the package."""
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(str(ROOT))
-        return importlib.import_module("benchmarks.health")
+        return importlib.import_module(f"benchmarks.{name}")
 
 
-benchmark = load_benchmark()
+sick, benchmark = load_benchmark("sick"), load_benchmark("health")
 QUICK: dict[str, Any] = {"steps": 50, "batch_size": 16, "encoder_settings": {"channels": [8, 8, 16, 16]}}
 
 
@@ -338,27 +339,27 @@ def easy() -> Any:
     ],
 )
 def test_a_run_is_named_rightly_within_its_first_steps(name, tmp_path, capsys):
-    case = benchmark.CASES[name]
-    found = benchmark.train(case, 0, tmp_path / "run", easy(), **QUICK)
+    case = sick.CASES[name]
+    found = sick.train(case, 0, tmp_path / "run", easy(), **QUICK)
     assert benchmark.right(case, found), [(row["step"], row["verdict"], row["why"]) for row in found]
     assert found[-1]["step"] <= 50
     said = capsys.readouterr().out
     assert f"health at step {found[-1]['step']}: {found[-1]['verdict']}" in said
-    if case.words != benchmark.LEARNING:
+    if case.words != sick.LEARNING:
         assert said.count("  try: ") >= 1
 
 
 def test_a_slow_loader_is_named(tmp_path):
-    case = benchmark.CASES["a slowed loader"]
-    found = benchmark.train(case, 0, tmp_path / "run", easy(), **QUICK)
+    case = sick.CASES["a slowed loader"]
+    found = sick.train(case, 0, tmp_path / "run", easy(), **QUICK)
     assert found[-1]["verdict"] == "starved for data"
     assert found[-1]["reading"] > 0.5
 
 
 def test_a_sick_run_is_ended_where_that_is_wanted(tmp_path, capsys):
-    case = benchmark.CASES["constant images"]
-    source = benchmark.made_sick(easy(), case.data)
-    settings = {**benchmark.SMALL, **case.settings, **QUICK}
+    case = sick.CASES["constant images"]
+    source = sick.made_sick(easy(), case.data)
+    settings = {**sick.SMALL, **case.settings, **QUICK}
     with pytest.raises(
         TrainingFailed, match=r"stopped at step 25, sick at two looks in a row: flat: .*alike"
     ):
@@ -369,3 +370,16 @@ def test_a_sick_run_is_ended_where_that_is_wanted(tmp_path, capsys):
     assert "preview" in found["what to try"] and found["health before"] == ["flat from step 0"]
     tapetum.pretrain(source, resume=str(tmp_path / "run"))
     assert (tmp_path / "run" / "encoder.safetensors").exists()
+
+
+HISTORIES = benchmark.rows.kept(benchmark.ROWS)
+
+
+@pytest.mark.parametrize("name", sick.CASES)
+def test_the_kept_histories_of_real_images_get_their_words(name):
+    found = [row["history"] for row in HISTORIES if row["row"] == name]
+    if not found:
+        pytest.skip(f"{name}: not run on real images yet")
+    for looks in found:
+        assert benchmark.right(sick.CASES[name], looks), [str(said) for said in benchmark.judged(looks)]
+        assert looks[-1]["step"] <= 200

@@ -26,7 +26,7 @@ TOLD_APART = (
 TOLD_LESS = 0.05  # the same, where it costs less than SHRUNK of what it cost at the start
 SHRUNK = 0.5
 FALLEN = 0.05  # share of the loss that counts as a fall
-CONTRACTED = 0.25  # share of the spread of directions at the start
+CONTRACTED = 0.25, 0.005  # share of the spread of directions at the start; and how little it is
 STARVED = 0.5  # share of the time
 LEARNT = 3.0  # standard errors by which a loss falls or a gap grows
 
@@ -218,7 +218,7 @@ def merged(history: Sequence[Row]) -> Verdict | None:
 def contracted(history: Sequence[Row]) -> Verdict | None:
     """The features of all images draw together."""
     first, now = history[0], history[-1]
-    if now["step"] >= EARLY and now["spread"] < CONTRACTED * first["spread"]:
+    if now["step"] >= EARLY and now["spread"] < min(CONTRACTED[0] * first["spread"], CONTRACTED[1]):
         return collapse(
             history, f"the spread of the features went from {first['spread']:.2g} to {now['spread']:.2g}"
         )
