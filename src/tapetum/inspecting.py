@@ -49,11 +49,23 @@ def _run(path: Path) -> dict[str, Any]:
     found["checkpoints"] = [p.name for p in checkpoint.found(path / "checkpoints")]
     if (path / "metrics.jsonl").exists() and (rows := read_lines(path / "metrics.jsonl")):
         found["last numbers"] = {name: value for row in rows[-3:] for name, value in row.items()}
+    if (path / "health.jsonl").exists() and (looks := read_lines(path / "health.jsonl")):
+        found |= _health(looks)
     if (path / "skipped.jsonl").exists():
         found["files left out"] = len(read_lines(path / "skipped.jsonl"))
     if (path / "results.json").exists():
         found["results"] = _results(path / "results.json")["results"]
     return found
+
+
+def _health(looks: list[dict]) -> dict[str, Any]:
+    """The last verdict with what to try, and at which steps verdicts changed."""
+    changed = [b for a, b in zip([{}, *looks], looks) if a.get("verdict") != b["verdict"]]
+    last = looks[-1]
+    words = last["verdict"] + (f": {last['why']}" if last["why"] else "")
+    found: dict[str, Any] = {"health": f"{words} (step {last['step']:,})"}
+    found |= {"what to try": last["try"]} if last["try"] else {}
+    return found | {"health before": [f"{look['verdict']} from step {look['step']:,}" for look in changed]}
 
 
 def _checkpoint(path: Path) -> dict[str, Any]:

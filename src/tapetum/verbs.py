@@ -46,6 +46,7 @@ def pretrain(
     workers: Whole | None = None,
     resume: str | None = None,
     plan: bool = False,
+    stop_when: Literal["sick"] | None = None,
     log_every: Count | None = None,
     checkpoint_steps: Count | None = None,
     keep_checkpoints: Count | None = None,
@@ -82,6 +83,7 @@ def pretrain(
         workers: threads that read images. [one a core]
         resume: a run to go on with; auto starts or goes on with --out.
         plan: print every setting with its reason, and the measured cost, and stop.
+        stop_when: sick ends a run whose health is bad at two looks in a row. [a warning is all]
         log_every: steps between two lines of metrics.jsonl. [10]
         checkpoint_steps: steps between two checkpoints. [each epoch, but a minute apart]
         keep_checkpoints: how many checkpoints are kept. [2]

@@ -1,5 +1,6 @@
 """Which images stand in which step, and their views: a function of the seed and the step alone."""
 
+import time
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import replace
@@ -50,6 +51,7 @@ class Feed:
         self.labels = torch.full((len(canvas),), -1) if labels is None else torch.as_tensor(labels).long()
         self.batch_size, self.micro_batch = batch_size, micro_batch
         self.steps_per_epoch = max(1, len(canvas) // batch_size)
+        self.reading = 0.0  # seconds spent so far waiting for pixels, without the time for views
 
     def plan(self, step: int) -> list[Tensor]:
         """The images of one step that are this process's, in micro-batches."""
@@ -70,11 +72,20 @@ class Feed:
                     yield part
 
         parts: list[Batch] = []
-        for pixels, size in self.canvas.iterate(wanted()):
+        for pixels, size in self._timed(self.canvas.iterate(wanted())):
             parts.append(self.batch(*ahead.popleft(), pixels, size))
             if len(parts) == self.parts:
                 yield parts
                 parts = []
+
+    def _timed(self, batches: Iterator[tuple[Tensor, Tensor]]) -> Iterator[tuple[Tensor, Tensor]]:
+        while True:
+            began = time.perf_counter()
+            found = next(batches, None)
+            self.reading += time.perf_counter() - began
+            if found is None:
+                return
+            yield found
 
     @property
     def parts(self) -> int:

@@ -21,6 +21,7 @@ class Sample:
 
     pixels: Tensor  # [N, 3, S, S] uint8
     labels: Tensor  # [N] int64, -1 = unknown
+    index: Tensor  # [N] int64, where they stand in the source
 
 
 def sample(source: Source, encoder: Encoder, most: int, seed: int) -> Sample:
@@ -28,17 +29,19 @@ def sample(source: Source, encoder: Encoder, most: int, seed: int) -> Sample:
     source = source.formed(encoder.spec.form)
     pixels: list[Tensor] = []
     labels: list[int] = []
+    index: list[int] = []
     for i in random.order(seed, -2, len(source)).tolist():
         if len(pixels) == most:
             break
         try:
             pixels.append(torch.as_tensor(encoder.prepare(source.read(i))))
             labels.append(-1 if source.labels is None else int(source.labels[i]))
+            index.append(i)
         except Damaged:
             continue
     if not pixels:
         raise TapetumError(f"no image of {source.name} can be read.")
-    return Sample(torch.stack(pixels), torch.tensor(np.array(labels)))
+    return Sample(torch.stack(pixels), torch.tensor(np.array(labels)), torch.tensor(index))
 
 
 @torch.no_grad()

@@ -1,6 +1,5 @@
 """A pretraining run: its folder, its numbers, its checkpoints, and how it goes on after a stop."""
 
-import math
 import shutil
 import signal
 import time
@@ -13,12 +12,13 @@ from torch import nn
 
 from tapetum.base import console, distributed, memory
 from tapetum.base.console import Progress, duration, say, warn
-from tapetum.base.errors import TapetumError, TrainingFailed
+from tapetum.base.errors import TapetumError
 from tapetum.base.files import append_line, read_lines, replacing, write_json, write_lines
 from tapetum.data import Source, open_data
 from tapetum.train import checkpoint, config, defaults, launch, online, setup
 from tapetum.train import resume as resume_
 from tapetum.train.environment import environment
+from tapetum.train.health.watch import Watch, due
 from tapetum.train.loggers import Logger
 from tapetum.train.loggers import build as build_loggers
 from tapetum.train.loggers import check as check_loggers
@@ -46,6 +46,7 @@ class Run:
         self.last_saved = time.monotonic()
         self.scaler = torch.amp.GradScaler() if job.config["precision"] == "fp16" else None
         self.first: dict[str, float] = {}  # what the online look saw before the first step
+        self.watched: dict[str, Any] = {}  # what the checkpoint keeps for the health
 
     # ---- beginning ----
 
@@ -73,6 +74,7 @@ class Run:
             path, facts = newest
             step = facts["step"]
             checkpoint.restore(path, facts, self.job.method, self.job.optimizer)
+            self.watched = facts.get("health", {})
             if self.scaler and facts["scaler"]:
                 self.scaler.load_state_dict(facts["scaler"])
             if facts["threads"] != torch.get_num_threads() and self.job.device.type == "cpu":
@@ -95,8 +97,10 @@ class Run:
         bank, held_out = self._samples()
         self.loggers = build_loggers(self.options["logger"], self.folder, job.config) if self.main else []
         every = (self.options["eval_every"] or max(1, job.config["epochs"] // 10)) * per_epoch
+        self.watch = Watch(self.folder, job, bank, start, self.watched)
         if start == 0:
             self.first = self._look(0, bank, held_out)
+            self._watch(Step(0, {}, 0.0))
         steps = fit(
             job.method,
             job.optimizer,
@@ -117,7 +121,7 @@ class Run:
                 self.waited += step.waited
                 last, asked = step.number == job.steps, stop.asked()
                 save = last or asked != 0 or self._due(step.number)
-                self._check(step, weights=save)
+                self.watch.note(step, weights=save)
                 if last or step.number % self.options["log_every"] == 0:
                     self._log(step, batch / max(time.monotonic() - before, 1e-9))
                 before = time.monotonic()
@@ -125,6 +129,8 @@ class Run:
                 progress.advance(batch, loss=float(step.numbers["loss"]), waiting=f"{share:.0%}")
                 if last or step.number % every == 0:
                     self._look(step.number, bank, held_out)
+                if due(step.number, job.steps):
+                    self._watch(step)
                 if save:
                     self._save(step)
                 if asked and not last:
@@ -156,6 +162,16 @@ class Run:
             say(f"{text}; effective rank {numbers['rank']:.1f} of {self.job.method.product().dim}")
         return numbers
 
+    def _watch(self, step: Step) -> None:
+        """Look at the run's health, and end it where it is sick and that is wanted."""
+        numbers = self.watch.look(step.number)
+        for log in self.loggers:
+            log(step.number, {f"health.{k}": v for k, v in numbers.items() if not isinstance(v, list)})
+        if self.options.get("stop_when") == "sick" and step.number < self.job.steps and self.watch.stops():
+            self._save(step)
+            distributed.gather(torch.zeros(1))  # none leaves before the checkpoint stands
+            raise self.watch.ended()
+
     def _log(self, step: Step, rate: float) -> None:
         numbers = {name: float(value) for name, value in step.numbers.items()}
         lr = max(group["lr"] for group in self.job.optimizer.param_groups)
@@ -163,19 +179,6 @@ class Run:
         clock = {"time": round(elapsed, 3), "rate": round(rate, 1), "waited": round(self.waited / elapsed, 4)}
         at = {"step": step.number, "epoch": step.number / self.job.feed.steps_per_epoch}
         self._write({**at, **numbers, "lr": lr, **clock, "memory": memory.peak(self.job.device.type)})
-
-    def _check(self, step: Step, weights: bool) -> None:
-        """Raise TrainingFailed where training broke down; scaled fp16 gradients may overflow now and then.
-        weights: check what is to be saved, too; one step can spoil weights that gave a finite loss."""
-        loss, norm = float(step.numbers["loss"]), float(step.numbers["gradient_norm"])
-        if not math.isfinite(loss) or not (self.scaler or math.isfinite(norm)):
-            what = f"the loss is {loss} and the gradient's norm {norm}"
-        elif weights and not all(t.isfinite().all() for t in self.job.method.state_dict().values()):
-            what = "weights are infinite or not numbers"
-        else:
-            return
-        cure = "a lower --optimizer.lr usually cures it. The last checkpoint is from before."
-        raise TrainingFailed(f"{what} at step {step.number}; {cure}")
 
     def _write(self, row: dict[str, float]) -> None:
         if self.main:
@@ -194,18 +197,11 @@ class Run:
 
     def _save(self, step: Step) -> None:
         if self.main:
-            checkpoint.save(
-                self.folder / "checkpoints",
-                step.number,
-                self.job.method,
-                self.job.optimizer,
-                {
-                    "threads": torch.get_num_threads(),
-                    "method": self.job.config["method"],
-                    "scaler": self.scaler.state_dict() if self.scaler else None,
-                },
-                self.options["keep_checkpoints"],
-            )
+            facts: dict[str, Any] = {"threads": torch.get_num_threads(), "method": self.job.config["method"]}
+            facts["scaler"] = self.scaler.state_dict() if self.scaler else None
+            facts["health"] = self.watch.state()
+            folder, keep = self.folder / "checkpoints", self.options["keep_checkpoints"]
+            checkpoint.save(folder, step.number, self.job.method, self.job.optimizer, facts, keep)
         self.last_saved = time.monotonic()
 
     def _stopped(self, number: int) -> None:

@@ -210,7 +210,9 @@ def _check_numbers(value: dict[str, Any], world: int) -> None:
 def resolved(job: Job, value: dict[str, Any], kind: type[Method]) -> dict[str, Any]:
     """Every setting that the run uses, as plain values."""
     config = {
-        name: value[name] for name in value if name not in ("out", "resume", "plan", "budget", "logger")
+        name: value[name]
+        for name in value
+        if name not in ("out", "resume", "plan", "budget", "logger", "stop_when")
     }
     config["data"] = str(value["data"]) if isinstance(value["data"], str | Path) else job.source.name
     spec = job.method.encoder.spec

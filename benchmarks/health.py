@@ -1,0 +1,178 @@
+"""Runs made sick on purpose, and healthy ones: does their health report name each rightly within 200 steps?
+
+    python -m benchmarks.health                        # all cases, seeds 0 and 1; what is done stays done
+    python -m benchmarks.health --only "no predictor"  # one of them
+    python -m benchmarks.health --cost                 # how much time the looks take, of a run of 2,000 steps
+    python -m benchmarks.health --table                # only rewrite the table
+
+1,000 images of CIFAR-10, a ResNet of ten layers with 16 to 128 channels (for MAE a ViT of four blocks), 200
+steps of 64 images. A row counts as long as the probe is the one that it was made with;
+the verdicts in the table are those of the judge as it stands.
+"""
+
+import argparse
+import hashlib
+import json
+import shutil
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import torch
+
+from benchmarks import rows
+from benchmarks.rows import ROOT
+from benchmarks.sick import CASES, LEARNING, Case, images, train
+from tapetum.data import Source
+from tapetum.train import run as running
+from tapetum.train.health.judge import Verdict
+from tapetum.train.health.judge import judge as verdict
+
+ROWS = rows.RESULTS / "health.jsonl"
+TABLE = ROWS.with_suffix(".md")
+PROBE = ROOT / "src" / "tapetum" / "train" / "health" / "probe.py"
+
+
+def judged(looks: list[dict]) -> list[Verdict]:
+    """What the judge as it stands says at each look."""
+    return [verdict(looks[: i + 1]) for i in range(len(looks))]
+
+
+def right(case: Case, looks: list[dict]) -> bool:
+    """Whether a sick run was named rightly, and a healthy one never called sick."""
+    said = [found.word for found in judged(looks)]
+    if case.words == LEARNING:
+        return set(said) == {"beginning", "learning"}
+    return said[-1] in case.words
+
+
+def fingerprint() -> str:
+    """Of the code that measures."""
+    return hashlib.sha256(PROBE.read_bytes()).hexdigest()[:12]
+
+
+def keep(name: str, seed: int, source: Source) -> None:
+    """One row."""
+    code = fingerprint()
+    if any((r["row"], r["seed"], r["code"]) == (name, seed, code) for r in rows.kept(ROWS) if "code" in r):
+        return
+    case = CASES[name]
+    out = ROOT / "runs" / "health" / f"{name.replace(' ', '-')}-{seed}"
+    shutil.rmtree(out, ignore_errors=True)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    began = time.monotonic()
+    looks = train(case, seed, out, source)
+    seconds = time.monotonic() - began
+    row = {
+        "row": name,
+        "seed": seed,
+        "seconds": round(seconds, 1),
+        "looks": round(sum(look.get("seconds", 0) for look in looks), 2),
+        "code": code,
+        "history": [kept_of(look) for look in looks],
+    }
+    rows.keep(ROWS, row | rows.facts())
+    print(name, seed, right(case, looks), *judged(looks), sep="\n  ", flush=True)
+
+
+def kept_of(look: dict) -> dict:
+    """A look with its numbers rounded and without its verdict, which the table asks for anew."""
+    short = {n: v for n, v in look.items() if n not in ("verdict", "why", "try")}
+    return json.loads(json.dumps(short), parse_float=lambda text: float(f"{float(text):.7g}"))
+
+
+def cost(source: Source) -> None:
+    """How much longer a run of a minute takes with looks at its health: in turn with and without."""
+    settings: dict[str, Any] = {"steps": 2000, "eval_every": 10**6, "checkpoint_steps": 10**6}
+    settings |= {"encoder_settings": {"channels": [8, 16, 32, 64]}}
+
+    def seconds(watched: bool) -> float:
+        with tempfile.TemporaryDirectory() as folder:
+            due = running.due if watched else lambda step, steps: False
+            with mock.patch.object(running, "due", due):
+                began = time.monotonic()
+                looks = train(CASES["simclr"], 0, Path(folder) / "run", source, **settings)
+                took.append(sum(look.get("seconds", 0) for look in looks))
+                return time.monotonic() - began
+
+    took: list[float] = []
+    pairs = [(seconds(True), seconds(False)) for _ in range(1)]
+    row = {
+        "row": "cost",
+        "steps": settings["steps"],
+        "with": [round(a, 1) for a, _ in pairs],
+        "without": [round(b, 1) for _, b in pairs],
+        "looks": round(took[0], 2),
+        "share": round(took[0] / pairs[0][0], 4),
+    }
+    rows.keep(ROWS, row | rows.facts())
+    print(json.dumps(row), flush=True)
+
+
+def named_at(case: Case, found: list[Verdict], steps: list[int]) -> int | None:
+    """The first look with a right word."""
+    return next((step for one, step in zip(found, steps) if one.word in case.words), None)
+
+
+def table() -> None:
+    """Write the newest row of each case and seed as a table."""
+    kept = [row for row in rows.kept(ROWS) if row["row"] in CASES]
+    newest = {(row["row"], row["seed"]): row for row in kept}
+    lines = [
+        "# Runs made sick on purpose, and healthy ones",
+        "",
+        "Generated by `python -m benchmarks.health --table` from the rows beside this file. 1,000 images of",
+        "CIFAR-10, 200 steps of 64 images. Right: a sick run ends with the right word; a healthy one is",
+        "never called anything but learning.",
+        "",
+        "| run | seeds | right | named at step | the last look |",
+        "|---|---|---|---|---|",
+    ]
+    for name, case in CASES.items():
+        group = [row for (row_name, _), row in sorted(newest.items()) if row_name == name]
+        if not group:
+            lines.append(f"| {name} | not run | | | |")
+            continue
+        found = [judged(row["history"]) for row in group]
+        yes = f"{sum(right(case, row['history']) for row in group)} of {len(group)}"
+        steps = [[look["step"] for look in row["history"]] for row in group]
+        at = ", ".join(str(named_at(case, f, s)) for f, s in zip(found, steps))
+        lines.append(f"| {name} | {len(group)} | {yes} | {at} | {found[0][-1]} |")
+    costs = [row for row in rows.kept(ROWS) if row["row"] == "cost"]
+    if costs:
+        last = costs[-1]
+        lines += [
+            "",
+            f"Looks took {last['looks']} s of a run of {last['steps']:,} steps, {last['share']:.1%} of it;",
+            f"with them it took {last['with']} s, without {last['without']} s, in turn.",
+        ]
+    TABLE.write_text("\n".join(lines) + "\n")
+
+
+def main() -> None:
+    """Run what is asked and not yet done."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--only", help=f"separated by commas, of: {', '.join(CASES)}")
+    parser.add_argument("--seeds", default="0,1", help="separated by commas")
+    parser.add_argument("--cost", action="store_true", help="measure what the looks cost")
+    parser.add_argument("--table", action="store_true", help="only rewrite the table")
+    asked = parser.parse_args()
+    wanted = rows.chosen(asked.only, CASES) if asked.only else list(CASES)
+    torch.set_num_threads(1)
+    if asked.cost:
+        cost(images(10_000))
+    elif not asked.table:
+        source = images()
+        for seed in map(int, asked.seeds.split(",")):
+            for name in wanted:
+                keep(name, seed, source)
+    table()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
