@@ -65,7 +65,7 @@ def test_damage_twins_and_outliers_are_found(whole):
 
 def test_with_labels_it_says_how_well_they_are_learnt(whole):
     value, low, high = map(float, re.search(
-        r"accuracy is ([\d.]+) ± [\d.]+ \(95 %: ([\d.]+) to ([\d.]+)\)", whole.shown
+        r"accuracy ([\d.]+) ± [\d.]+ \(95 %: ([\d.]+) to ([\d.]+)\)", whole.shown
     ).groups())  # fmt: skip
     assert value > 0.8 and low < value < high
     assert "cross-validation on 38 of 39 images" in whole.shown

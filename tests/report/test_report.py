@@ -59,7 +59,7 @@ def aged(run: Path, seconds: float = 9999) -> Path:
 
 
 def test_the_head_says_what_how_long_whether_healthy_and_how_good(work, whole):
-    assert "simclr trains resnet10_w32 from random weights on" in whole.shown
+    assert "simclr trained resnet10_w32 from random weights on" in whole.shown
     assert "for 6 steps of 16 images, 32 pixels a side" in whole.shown
     assert "The run is finished." in whole.shown
     assert "Health at step" in whole.shown or "The loss went from" in whole.shown

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from tapetum.report.page import Html, tag
 
 WIDTH, HEIGHT = 340, 190  # of a curve, in the drawing's own units
-LEFT, RIGHT, TOP, BOTTOM = 46, 10, 10, 26
+LEFT, RIGHT, TOP, BOTTOM = 46, 14, 10, 26
 MOST_POINTS = 300  # beyond, neighbours become one point and a band
 
 
@@ -70,9 +70,10 @@ def curve(x: Sequence[float], y: Sequence[float], name: str, end: float | None =
     return _svg(WIDTH, HEIGHT, words, parts)
 
 
-def _svg(width: float, height: float, words: str, parts: list[Html], class_: str = "") -> Html:
-    box = f"0 0 {round(width)} {round(height)}"
-    return tag("svg", parts, viewBox=box, role="img", aria_label=words, class_=f"chart {class_}".strip())
+def _svg(width: float, height: float, words: str, parts: list[Html], class_: str = "chart") -> Html:
+    """A drawing that fills its place, but for a matrix, which keeps its size."""
+    box, own = f"0 0 {round(width)} {round(height)}", round(width) if class_ != "chart" else None
+    return tag("svg", parts, viewBox=box, width=own, role="img", aria_label=words, class_=class_)
 
 
 def dots(rows: Sequence[tuple[str, float, tuple[float, float], bool]], name: str) -> Html:
@@ -159,4 +160,4 @@ def matrix(shares: Sequence[Sequence[float]], names: Sequence[str], name: str) -
                 bold = "over" if share > 0.45 else None
                 place = {"x": x + side / 2, "y": middle, "text_anchor": "middle", "class_": bold}
                 parts.append(tag("text", f"{100 * share:.0f}", tag("title", words), **place))
-    return _svg(size + 4, size + 4, name, parts, "matrix")
+    return _svg(size + 4, size + 4, name, parts, "chart matrix")

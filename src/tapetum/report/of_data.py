@@ -113,9 +113,9 @@ def of_data(source: Source, extractor: Extractor, what: str, images: int, how: M
         sections.append(confusion_section(answers))
     if found:
         if answers:
-            said = {name: i for i, name in enumerate(found.classes)}
+            number = {name: i for i, name in enumerate(found.classes)}
             found.said = np.full(len(found), -1)
-            found.said[answers.rows] = [said.get(answers.classes[i], -1) for i in answers.said]
+            found.said[answers.rows] = [number.get(answers.classes[i], -1) for i in answers.said]
         worst = answers.worst() if answers else None
         sections.append(neighbour_section(found, queries(found, QUERIES, seed), worst))
     sections += [
@@ -128,9 +128,9 @@ def of_data(source: Source, extractor: Extractor, what: str, images: int, how: M
     ]
     lead = [f"{source.name}: {source.summary()}.", what]
     if results:
-        best = results[0]
-        low, high = best.interval
-        lead.append(f"With its labels, {best.name} is {shown(best)} (95 %: {low:.3f} to {high:.3f}).")
+        own = [r for r in results if r.row == "encoder"]
+        said = [f"{r.name} {shown(r)} (95 %: {r.interval[0]:.3f} to {r.interval[1]:.3f})" for r in own]
+        lead.append(f"What its labels teach: {'; '.join(said)}.")
     counts = f"cannot be read: {len(damaged):,}; pairs that show the same: {len(pairs.first):,}"
     lead.append(f"Of {len(part):,} images that were looked at, {counts}.")
     return Page(f"A look at {source.name}", lead, sections, {"atlas-data": found.data() if found else None})
@@ -194,9 +194,9 @@ def _learnt(
     if found is None or found.found.labels is None or not (found.labels >= 0).any():
         return [], None, NO_LABELS
     source = found.found.source.take(np.arange(len(found)))
-    source.split_of = None  # all images are judged in turn
+    source.split_of = [""] * len(source)  # all images are judged in turn
     try:
-        how: dict[str, Any] = {"baselines": False, "seed": seed, "device": str(extractor.device)}
+        how: dict[str, Any] = {"baselines": False, "seed": seed, "repeats": 1, "device": str(extractor.device)}
         results = evaluate(extractor.encoder, source, protocols=("knn", "logistic"), **how)
         if extractor.encoder.spec.name != "pixels":
             pixels = baselines.pixels(extractor.encoder.spec.form)

@@ -30,9 +30,9 @@ def map_section(atlas: Atlas) -> Section:
     plot = tag("div", canvas, class_="plot")
     legend = tag("div", id="legend", class_="legend", role="group", aria_label="Classes that are shown")
     start = paragraph("No image is chosen yet.", class_=MUTED)
-    left = tag("div", plot, tag("p", id="shown", class_=MUTED, aria_live="polite"), legend)
+    keys = tag("div", tag("p", id="shown", class_=MUTED, aria_live="polite"), legend, class_="keys")
     seen = tag("div", start, id="seen", class_="seen", aria_live="polite")
-    parts = [paragraph(how), tag("div", left, seen, class_="atlas")]
+    parts = [paragraph(how), tag("div", plot, seen, keys, class_="atlas")]
     parts.append(paragraph(f"It shows {sample}. ", atlas.how, class_=MUTED))
     return Section("Map of the images", "map", parts)
 
@@ -42,7 +42,10 @@ def neighbours(atlas: Atlas, rows: Sequence[int] | np.ndarray) -> list[Html]:
     lines = []
     for row in map(int, rows):
         own = atlas.class_of(row)
-        cards = [thumb(row, atlas.found.paths[row], own or atlas.found.paths[row], "query")]
+        note = own or atlas.found.paths[row]
+        if atlas.said is not None and 0 <= (answer := int(atlas.said[row])) != atlas.labels[row]:
+            note += f", taken for {atlas.classes[answer]}"
+        cards = [thumb(row, atlas.found.paths[row], note, "query")]
         for other, cosine in zip(atlas.near[row].tolist(), atlas.likeness[row].tolist()):
             name = atlas.class_of(other)
             known = own and name
@@ -68,7 +71,11 @@ def confusion_section(answered: Answered) -> Section:
     classes, r = answered.classes, answered.result
     words = f"By {r.name} ({shown(r)}) on {len(answered.rows):,} images."
     pairs = answered.pairs(10)
-    said = [f"{classes[i]} is taken for {classes[j]}: {share:.1%}" for i, j, share in pairs]
+    counts = [(answered.counts[i, j], answered.counts[i].sum()) for i, j, _ in pairs]
+    said = [
+        f"{classes[i]} is taken for {classes[j]}: {n:,.0f} of {of:,.0f} images ({share:.1%})"
+        for (i, j, share), (n, of) in zip(pairs, counts)
+    ]
     parts = [paragraph(words), tag("h3", "Most often confused"), bullets(said)]
     if not pairs:
         parts = [paragraph(words, " No image was named wrongly.")]

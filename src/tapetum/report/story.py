@@ -125,7 +125,8 @@ def trained(story: Story) -> str:
     s = story.settings
     weights = s.get("weights") or "none"
     began = "from random weights" if weights == "none" else f"from the weights {weights}"
-    line = f"{s.get('method', 'A method')} trains {s.get('encoder', 'an encoder')} {began}"
+    did = "trained" if story.finished else "trains"
+    line = f"{s.get('method', 'A method')} {did} {s.get('encoder', 'an encoder')} {began}"
     line += f" on {s.get('data', 'images')}"
     if s.get("split"):
         line += f" (part {s['split']})"

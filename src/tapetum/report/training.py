@@ -53,8 +53,6 @@ def _health(told: Story) -> list[Html]:
         for name, (x, y) in series.items()
         if len(x) > 1 and len(set(y)) > 1
     ]
-    return [
-        tag("h3", "Health"),
-        table(["from step", "verdict", "what to try"], verdicts, "verdicts"),
-        folded("Its numbers", tag("div", drawings, class_="charts")) if drawings else None,
-    ]  # type: ignore[list-item]
+    verdict = table(["from step", "verdict", "what to try"], verdicts, "verdicts")
+    more = folded("Its numbers", tag("div", drawings, class_="charts")) if drawings else Html()
+    return [tag("h3", "Health"), verdict, more]
