@@ -196,7 +196,12 @@ def _learnt(
     source = found.found.source.take(np.arange(len(found)))
     source.split_of = [""] * len(source)  # all images are judged in turn
     try:
-        how: dict[str, Any] = {"baselines": False, "seed": seed, "repeats": 1, "device": str(extractor.device)}
+        how: dict[str, Any] = {
+            "baselines": False,
+            "seed": seed,
+            "repeats": 1,
+            "device": extractor.device.type,
+        }
         results = evaluate(extractor.encoder, source, protocols=("knn", "logistic"), **how)
         if extractor.encoder.spec.name != "pixels":
             pixels = baselines.pixels(extractor.encoder.spec.form)

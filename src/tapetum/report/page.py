@@ -12,8 +12,6 @@ from typing import Any
 
 from PIL import Image
 
-from tapetum import __version__
-
 STATIC = Path(__file__).parent / "static"
 VOID = ("img", "meta", "link", "br", "input", "line", "rect", "circle", "path", "polyline", "polygon")
 
@@ -98,7 +96,7 @@ class Page:
             tag("header", tag("h1", self.title), [tag("p", line, class_="lead") for line in self.lead]),
             tag("nav", links, aria_label="Parts of this page"),
             tag("main", [section_html(section) for section in there], id="main"),
-            tag("footer", f"Written by tapetum {__version__}; this file asks for nothing outside itself."),
+            tag("footer", "Written by tapetum; this file asks for nothing outside itself."),
             [data_script(name, value) for name, value in self.data.items() if value is not None],
             tag("script", Html(script)),
         )
