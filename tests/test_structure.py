@@ -19,6 +19,7 @@ LAYERS = [  # from the top down; a folder or file imports from its own layer and
         "images",
         "classifiers",
         "measuring",
+        "pages",
         "comparing",
         "demo",
         "describe",

@@ -21,6 +21,7 @@ __all__ = [
     "fit",
     "inspect",
     "load",
+    "look",
     "methods",
     "new",
     "pack",
@@ -28,8 +29,14 @@ __all__ = [
     "pretrain",
     "preview",
     "protocols",
+    "report",
 ]
-SHARED = ("demo", "evaluate", "methods")  # names of verbs that are also names of folders or files here
+SHARED = (
+    "demo",
+    "evaluate",
+    "methods",
+    "report",
+)  # names of verbs that are also names of folders or files here
 
 if TYPE_CHECKING:
     from tapetum.verbs import (
@@ -43,6 +50,7 @@ if TYPE_CHECKING:
         fit,
         inspect,
         load,
+        look,
         methods,
         new,
         pack,
@@ -50,6 +58,7 @@ if TYPE_CHECKING:
         pretrain,
         preview,
         protocols,
+        report,
     )
 
 

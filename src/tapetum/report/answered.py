@@ -1,0 +1,124 @@
+"""What was answered for each image by a measured encoder: which classes are taken for which, and where."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tapetum.base.errors import TapetumError
+from tapetum.data import open_data
+from tapetum.data.source import Source
+from tapetum.data.structure import split_name
+from tapetum.evaluate.answers import Answers
+from tapetum.evaluate.result import Result, answers_file
+from tapetum.features import in_order
+
+PREFERRED = ("logistic", "linear", "finetune", "svm", "knn")  # whose answers are shown, the first there is
+OF_CLASSES = ("accuracy", "balanced_accuracy")
+
+
+@dataclass
+class Answered:
+    """Args:
+    result: the number behind which the answers stand.
+    source: the images that were judged, in the order of their paths.
+    rows: [n] which of them.
+    truth, said: [n] numbers of classes; of several draws the most frequent answer.
+    counts: float64 [C, C], rows are the truth; the mean over draws.
+    classes: their names.
+    """
+
+    result: Result
+    source: Source
+    rows: np.ndarray
+    truth: np.ndarray
+    said: np.ndarray
+    counts: np.ndarray
+    classes: list[str]
+
+    @property
+    def shares(self) -> np.ndarray:
+        """[C, C] of each class's images the share that was given each class."""
+        return self.counts / self.counts.sum(1, keepdims=True).clip(1e-9)
+
+    def pairs(self, most: int) -> list[tuple[int, int, float]]:
+        """(truth, answer, share of the class), the most frequent mistakes first."""
+        wrong = self.counts * (1 - np.eye(len(self.counts)))
+        order = np.argsort(-wrong, axis=None, kind="stable")[:most]
+        found = [divmod(int(at), len(wrong)) for at in order]
+        return [(i, j, float(self.shares[i, j])) for i, j in found if wrong[i, j] > 0]
+
+    def worst(self, each: int = 2, most: int = 8) -> np.ndarray:
+        """Rows of the source: `each` wrongly answered images of the most confused pairs of classes."""
+        found: list[int] = []
+        for i, j, _ in self.pairs(most):
+            found += self.rows[(self.truth == i) & (self.said == j)][:each].tolist()
+        return np.array(found[:most], dtype=np.int64)
+
+
+def candidates(results: Sequence[Result]) -> list[Result]:
+    """The encoder's results whose answers are one class an image, the preferred first."""
+    own = [r for r in results if r.row == "encoder" and r.protocol.get("metric") in OF_CLASSES]
+    own = [r for r in own if r.protocol.get("kind", "class") == "class"]
+    order = {name: i for i, name in enumerate(PREFERRED)}
+    return sorted(own, key=lambda r: order.get(r.protocol["name"], len(order)))
+
+
+def read(file: Path, results: Sequence[Result], places: Sequence[Any], labels: Any) -> Answered | None:
+    """The answers of the preferred result whose images are found in one of `places`; None without any."""
+    for result in candidates(results):
+        path = answers_file(file, result)
+        test = result.protocol.get("test") or {}
+        if not path.exists() or "data" not in test:
+            continue
+        answers = Answers.load(path)
+        if answers.answers.ndim != 2:
+            continue
+        for source in parts(places, labels):
+            if len(source) >= test.get("images", 0) and source.fingerprint() == test["data"]:
+                return of(result, answers, source)
+    return None
+
+
+def parts(places: Sequence[Any], labels: Any) -> Iterator[Source]:
+    """The images in each place, as a whole and by splits, in the order of measuring."""
+    for place in places:
+        try:
+            whole = in_order(open_data(place, labels))
+        except TapetumError:
+            continue
+        for name in ("test", "validation", "train"):
+            if name in whole.splits:
+                yield in_order(whole.part(name))
+        yield whole
+
+
+def around(place: Any) -> list[Any]:
+    """Where images may lie beside those of a run: the folder of which photos.zip/train is a part."""
+    if isinstance(place, str) and (path := Path(place)).name != place and split_name(path.name):
+        return [place, str(path.parent)]
+    return [place]
+
+
+def of(result: Result, answers: Answers, source: Source) -> Answered:
+    """Answers beside the images [n] that they are about; names of classes are those of the images' labels."""
+    rows, names = answers.rows, source.label_names()
+    truth = answers.truth.astype(np.int64)
+    called = {int(number): names[row] for number, row in zip(truth, rows)}
+    count = int(max(truth.max(), answers.answers.max())) + 1
+    classes = [called.get(i) or _unseen(i, source, called) for i in range(count)]
+    counts = np.zeros((count, count))
+    votes = np.zeros((len(rows), count), dtype=np.int32)
+    for draw in answers.answers.astype(np.int64):
+        np.add.at(counts, (truth, draw), 1 / len(answers.answers))
+        votes[np.arange(len(rows)), draw] += 1
+    return Answered(result, source, rows, truth, votes.argmax(1), counts, classes)
+
+
+def _unseen(number: int, source: Source, called: dict[int, str | None]) -> str:
+    """The name of a class of which no image was judged."""
+    names = source.classes or []
+    free = number < len(names) and names[number] not in called.values()
+    return names[number] if free else f"class {number}"

@@ -1,0 +1,272 @@
+// What moves on a page: pictures out of sprite sheets, and the map with its legend. Asks for nothing outside.
+"use strict";
+(() => {
+  const element = document.getElementById("atlas-data");
+  if (!element) return;
+  const atlas = JSON.parse(element.textContent);
+  const count = atlas.x.length;
+  const COLOURS = 8;
+  const SHAPES = 5;
+
+  // ---- pictures ----
+
+  const sheets = atlas.sprites.map((source) => {
+    const image = new Image();
+    image.src = source;
+    return image;
+  });
+
+  function paint(canvas, image) {
+    const sheet = sheets[Math.floor(image / atlas.per)];
+    const at = image % atlas.per;
+    const ready = () => {
+      const context = canvas.getContext("2d");
+      const x = (at % atlas.columns) * atlas.side;
+      const y = Math.floor(at / atlas.columns) * atlas.side;
+      context.drawImage(sheet, x, y, atlas.side, atlas.side, 0, 0, canvas.width, canvas.height);
+    };
+    if (sheet.complete && sheet.naturalWidth) ready();
+    else sheet.decode().then(ready, () => {});
+  }
+
+  for (const canvas of document.querySelectorAll("canvas.thumb")) paint(canvas, Number(canvas.dataset.image));
+
+  // ---- the map ----
+
+  const plot = document.getElementById("plot");
+  if (!plot) return;
+  const context = plot.getContext("2d");
+  const seen = document.getElementById("seen");
+  const legend = document.getElementById("legend");
+  const pressed = new Set();
+  let onlyWrong = false;
+  let current = -1;
+  let held = false; // a tap or a key chose the image: hovering changes it no more
+  let colours = [];
+  let ink = "";
+  let faint = "";
+
+  const className = (label) => (label >= 0 && label < atlas.classes.length ? atlas.classes[label] : "no label");
+  const wrong = (i) => atlas.said !== null && atlas.said[i] >= 0 && atlas.label[i] >= 0 && atlas.said[i] !== atlas.label[i];
+  const shown = (i) => (!pressed.size || pressed.has(atlas.label[i])) && (!onlyWrong || wrong(i));
+
+  function readColours() {
+    const style = getComputedStyle(document.documentElement);
+    const value = (name) => style.getPropertyValue(name).trim();
+    colours = Array.from({ length: COLOURS }, (_, k) => value(`--c${k}`));
+    ink = value("--ink");
+    faint = value("--muted");
+  }
+
+  function mark(on, label, x, y, r) {
+    const colour = label < 0 ? faint : colours[label % COLOURS];
+    const shape = label < 0 ? 0 : Math.floor(label / COLOURS) % SHAPES;
+    on.fillStyle = colour;
+    on.beginPath();
+    if (shape === 0) on.arc(x, y, r, 0, 2 * Math.PI);
+    else if (shape === 1) on.rect(x - r * 0.9, y - r * 0.9, r * 1.8, r * 1.8);
+    else if (shape === 2) polygon(on, x, y, [[0, -1.2], [1.1, 0.8], [-1.1, 0.8]], r);
+    else if (shape === 3) polygon(on, x, y, [[0, -1.3], [1.3, 0], [0, 1.3], [-1.3, 0]], r);
+    else polygon(on, x, y, [[-1.1, -0.8], [1.1, -0.8], [0, 1.2]], r);
+    on.fill();
+  }
+
+  function polygon(on, x, y, points, r) {
+    points.forEach(([a, b], k) => (k ? on.lineTo(x + a * r, y + b * r) : on.moveTo(x + a * r, y + b * r)));
+    on.closePath();
+  }
+
+  const inset = 14;
+  const place = (i) => [
+    inset + (atlas.x[i] / 1000) * (plot.clientWidth - 2 * inset),
+    plot.clientHeight - inset - (atlas.y[i] / 1000) * (plot.clientHeight - 2 * inset),
+  ];
+
+  function draw() {
+    const scale = window.devicePixelRatio || 1;
+    plot.width = Math.round(plot.clientWidth * scale);
+    plot.height = Math.round(plot.clientHeight * scale);
+    context.setTransform(scale, 0, 0, scale, 0, 0);
+    const r = count > 5000 ? 2 : plot.clientWidth < 420 ? 2.6 : 3.4;
+    for (const front of [false, true]) {
+      context.globalAlpha = front ? 0.85 : 0.1;
+      for (let i = 0; i < count; i++) if (shown(i) === front) mark(context, atlas.label[i], ...place(i), r);
+    }
+    context.globalAlpha = 1;
+    if (current < 0) return;
+    context.strokeStyle = ink;
+    context.lineWidth = 1;
+    for (const other of atlas.near[current]) {
+      context.beginPath();
+      context.moveTo(...place(current));
+      context.lineTo(...place(other));
+      context.globalAlpha = 0.5;
+      context.stroke();
+      context.globalAlpha = 1;
+    }
+    context.lineWidth = 2.5;
+    context.beginPath();
+    context.arc(...place(current), r + 4, 0, 2 * Math.PI);
+    context.stroke();
+  }
+
+  function nearest(x, y, most) {
+    let best = -1;
+    let least = most * most;
+    for (let i = 0; i < count; i++) {
+      if (!shown(i)) continue;
+      const [a, b] = place(i);
+      const d = (a - x) ** 2 + (b - y) ** 2;
+      if (d < least) [best, least] = [i, d];
+    }
+    return best;
+  }
+
+  function canvasOf(image, side, words) {
+    const canvas = document.createElement("canvas");
+    canvas.width = canvas.height = side;
+    canvas.setAttribute("role", "img");
+    canvas.setAttribute("aria-label", words);
+    paint(canvas, image);
+    return canvas;
+  }
+
+  function line(words, kind) {
+    const p = document.createElement("p");
+    p.textContent = words;
+    if (kind) p.className = kind;
+    return p;
+  }
+
+  function show(i) {
+    if (i < 0) return;
+    current = i;
+    seen.replaceChildren();
+    const big = canvasOf(i, atlas.side * 2, atlas.name[i]);
+    big.className = "big";
+    const words = document.createElement("div");
+    words.append(line(atlas.name[i]));
+    if (atlas.classes.length) words.append(line(`class: ${className(atlas.label[i])}`));
+    if (atlas.said !== null && atlas.said[i] >= 0) {
+      const right = !wrong(i);
+      words.append(line(right ? "named rightly" : `taken for: ${className(atlas.said[i])}`, right ? "good" : "bad"));
+    }
+    const cards = document.createElement("div");
+    cards.className = "cards";
+    atlas.near[i].forEach((other, k) => {
+      const button = document.createElement("button");
+      const said = `${atlas.name[other]}${atlas.classes.length ? `, ${className(atlas.label[other])}` : ""}`;
+      button.title = `${said}, cosine ${atlas.likeness[i][k]}`;
+      button.append(canvasOf(other, atlas.side, button.title));
+      button.addEventListener("click", () => choose(other));
+      cards.append(button);
+    });
+    const title = line("What the network takes for most similar:", "muted");
+    const similar = document.createElement("div");
+    similar.className = "similar";
+    similar.append(title, cards);
+    seen.append(big, words, similar);
+    seen.dataset.image = i;
+    draw();
+  }
+
+  function choose(i) {
+    held = i >= 0;
+    show(i);
+  }
+
+  const at = (event) => {
+    const box = plot.getBoundingClientRect();
+    return [event.clientX - box.left, event.clientY - box.top];
+  };
+  plot.addEventListener("pointermove", (event) => {
+    if (held || event.pointerType === "touch") return;
+    const found = nearest(...at(event), 20);
+    if (found >= 0 && found !== current) show(found);
+  });
+  plot.addEventListener("click", (event) => {
+    const found = nearest(...at(event), 40);
+    if (found < 0) held = false;
+    else choose(found);
+  });
+
+  // Arrow keys go to the nearest image in that direction; Escape lets go.
+  const DIRECTIONS = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
+  plot.addEventListener("keydown", (event) => {
+    if (event.key === "Escape") held = false;
+    const way = DIRECTIONS[event.key];
+    if (!way) return;
+    event.preventDefault();
+    if (current < 0 || !shown(current)) return choose(nearest(plot.clientWidth / 2, plot.clientHeight / 2, 1e6));
+    const [x, y] = place(current);
+    let best = -1;
+    let least = Infinity;
+    for (let i = 0; i < count; i++) {
+      if (i === current || !shown(i)) continue;
+      const [a, b] = place(i);
+      const along = (a - x) * way[0] + (b - y) * way[1];
+      const aside = Math.abs((a - x) * way[1]) + Math.abs((b - y) * way[0]);
+      if (along > 0 && along >= aside && along + 2 * aside < least) [best, least] = [i, along + 2 * aside];
+    }
+    if (best >= 0) choose(best);
+  });
+
+  // ---- the legend, which filters ----
+
+  function entry(words, number, isOn, toggle, label) {
+    const button = document.createElement("button");
+    button.type = "button";
+    if (label !== undefined) {
+      const swatch = document.createElement("canvas");
+      swatch.width = swatch.height = 28;
+      button.append(swatch);
+      button.repaint = () => {
+        const on = swatch.getContext("2d");
+        on.clearRect(0, 0, 28, 28);
+        mark(on, label, 14, 14, 10);
+      };
+    }
+    const total = document.createElement("span");
+    total.className = "count";
+    total.textContent = number.toLocaleString("en");
+    button.append(words, total);
+    button.isOn = isOn;
+    button.addEventListener("click", () => {
+      toggle();
+      refresh();
+    });
+    legend.append(button);
+  }
+
+  function refresh() {
+    for (const button of legend.children) {
+      button.setAttribute("aria-pressed", String(button.isOn()));
+      if (button.repaint) button.repaint();
+    }
+    let number = 0;
+    for (let i = 0; i < count; i++) number += shown(i);
+    legend.dataset.shown = number;
+    document.getElementById("shown").textContent = `${number.toLocaleString("en")} of ${count.toLocaleString("en")} images shown`;
+    draw();
+  }
+
+  function fill() {
+    const counts = new Map();
+    for (const label of atlas.label) counts.set(label, (counts.get(label) || 0) + 1);
+    if (atlas.classes.length) {
+      entry("all", count, () => !pressed.size && !onlyWrong, () => { pressed.clear(); onlyWrong = false; });
+      const mistakes = atlas.x.reduce((sum, _, i) => sum + wrong(i), 0);
+      if (mistakes) entry("only wrongly named", mistakes, () => onlyWrong, () => { onlyWrong = !onlyWrong; });
+      for (const label of [...counts.keys()].sort((a, b) => (a < 0) - (b < 0) || a - b)) {
+        const toggle = () => { if (!pressed.delete(label)) pressed.add(label); };
+        entry(className(label), counts.get(label), () => pressed.has(label), toggle, label);
+      }
+    }
+  }
+
+  readColours();
+  fill();
+  refresh();
+  window.matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => { readColours(); refresh(); });
+  new ResizeObserver(draw).observe(plot);
+})();

@@ -1,0 +1,80 @@
+"""What the tests of pages share: a page read as a browser reads it, and a browser where there is one."""
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+
+CHROMIUM = Path("/usr/bin/chromium")
+FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync"]
+FLAGS += ["--disable-background-networking", "--disable-component-update"]
+OUTSIDE = {"src", "href", "action", "data", "srcset", "poster", "formaction", "xlink:href"}
+
+
+class Read(HTMLParser):
+    """Elements with their attributes, the text that is shown, and data for the script."""
+
+    def __init__(self, file: Path):
+        super().__init__()
+        self.content = file.read_text()
+        self.elements: list[tuple[str, dict[str, str | None]]] = []
+        self.shown, self.data, self._within = "", {}, ""
+        self.feed(self.content)
+        self.shown = " ".join(self.shown.split())
+
+    def handle_starttag(self, tag, attrs):
+        self.elements.append((tag, dict(attrs)))
+        self._within = tag if tag in ("script", "style") else ""
+        self._name = dict(attrs).get("id")
+
+    def handle_endtag(self, tag):
+        self._within = ""
+
+    def handle_data(self, text):
+        if not self._within:
+            self.shown += " " + text
+        elif self._within == "script" and self._name:
+            self.data[self._name] = json.loads(text)
+
+    def ids(self) -> list[str]:
+        return [own["id"] for tag, own in self.elements if tag == "section" and own.get("id")]
+
+    def outside(self) -> list[str]:
+        """What a browser would ask for that is not in the file."""
+        places = [own[name] or "" for _, own in self.elements for name in OUTSIDE & own.keys()]
+        return [place for place in places if not place.startswith(("data:image/", "#"))]
+
+    def handlers(self) -> list[str]:
+        return [f"{tag} {name}" for tag, own in self.elements for name in own if name.startswith("on")]
+
+
+@contextmanager
+def browser() -> Iterator:
+    """Headless Chromium; the test skips where it or playwright is missing."""
+    if not CHROMIUM.exists():
+        pytest.skip(f"needs a browser: there is no {CHROMIUM}")
+    playwright = pytest.importorskip("playwright.sync_api", reason="needs playwright to drive a browser")
+    with playwright.sync_playwright() as driver:
+        chromium = driver.chromium.launch(executable_path=str(CHROMIUM), headless=True, args=FLAGS)
+        try:
+            yield chromium
+        finally:
+            chromium.close()
+
+
+@contextmanager
+def opened(chromium, file: Path, **how) -> Iterator:
+    """A page from the disk; afterwards its console holds no error and nothing was asked for outside."""
+    page = chromium.new_page(**how)
+    wrong: list[str] = []
+    page.on("console", lambda said: wrong.append(said.text) if said.type in ("error", "warning") else None)
+    page.on("pageerror", lambda error: wrong.append(str(error)))
+    page.on("request", lambda r: None if r.url.startswith(("file:", "data:")) else wrong.append(r.url))
+    page.goto(file.as_uri())
+    page.wait_for_load_state("load")
+    yield page
+    page.close()
+    assert wrong == []
