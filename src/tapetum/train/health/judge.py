@@ -26,7 +26,7 @@ TOLD_APART = (
 TOLD_LESS = 0.05  # the same, where it costs less than SHRUNK of what it cost at the start
 SHRUNK = 0.5
 FALLEN = 0.05  # share of the loss that counts as a fall
-CONTRACTED = 0.25, 0.005  # share of the spread of directions at the start; and how little it is
+CONTRACTED = 0.25, 0.002  # share of the spread of directions at the start; and how little it is
 STARVED = 0.5  # share of the time
 LEARNT = 3.0  # standard errors by which a loss falls or a gap grows
 
