@@ -196,17 +196,11 @@ def _learnt(
     source = found.found.source.take(np.arange(len(found)))
     source.split_of = [""] * len(source)  # all images are judged in turn
     try:
-        how: dict[str, Any] = {
-            "baselines": False,
-            "seed": seed,
-            "repeats": 1,
-            "device": extractor.device.type,
-        }
-        results = evaluate(extractor.encoder, source, protocols=("knn", "logistic"), **how)
+        how: dict[str, Any] = {"baselines": False, "seed": seed, "device": str(extractor.device)}
+        results = evaluate(extractor.encoder, source, protocols=("knn",), **how)
         if extractor.encoder.spec.name != "pixels":
             pixels = baselines.pixels(extractor.encoder.spec.form)
-            more = evaluate(pixels, source, protocols=("knn",), **how)
-            results += [replace(r, row="pixels") for r in more]
+            results += [replace(r, row="pixels") for r in evaluate(pixels, source, protocols=("knn",), **how)]
     except TapetumError as error:
         return [], None, f"Nothing was learnt from the labels: {error}"
     shown_first = answering.candidates(results)
