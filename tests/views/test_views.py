@@ -137,6 +137,16 @@ def test_code_just_compiled_gives_the_bits_of_code_from_the_cache(tmp_path):
     assert any(tmp_path.rglob("*.nbi")) and said[0] == said[1]
 
 
+@pytest.mark.skipif(fast.kernels() is None, reason="numba is not installed")
+def test_a_full_disk_ends_nothing(tmp_path):
+    """Code that cannot be kept is compiled all the same."""
+    environment = {**os.environ, "NUMBA_CACHE_DIR": str(tmp_path), "OMP_NUM_THREADS": "1"}
+    full = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))\n"
+    run = [sys.executable, "-B", "-c", full + FRESH]
+    assert subprocess.check_output(run, env=environment, text=True).strip()
+    assert not any(tmp_path.rglob("*.nbc"))
+
+
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU here")
 @pytest.mark.parametrize("view", [V.simclr(), V.byol(0.5, 0.5), V.mae(), V.shifted()], ids=str)
 def test_a_gpu_gives_the_same_views(view):

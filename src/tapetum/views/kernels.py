@@ -5,6 +5,10 @@ planar [C, S, S] float32 between the steps. All constants are float32: a plain 0
 double precision.
 """
 
+import contextlib
+from collections.abc import Callable
+from typing import Any
+
 import numba
 import numpy as np
 
@@ -19,7 +23,20 @@ _BLOCK = 2048  # numbers that stay in the first cache
 _LEAST = _f(1e-7)  # taps of a blur that give less are left out
 
 # No other liberties: what numba has just compiled and the same from its cache would take them differently.
-_jit = numba.njit(nogil=True, cache=True, fastmath={"nnan", "ninf", "nsz"})
+_compiled = numba.njit(nogil=True, cache=True, fastmath={"nnan", "ninf", "nsz"})
+
+
+def _jit(function: Callable) -> Any:
+    """Compiled when first called, and kept on the disk; where that is full it is compiled each time."""
+    made = _compiled(function)
+    save = made._cache.save_overload
+
+    def kept(*overload: Any) -> None:
+        with contextlib.suppress(OSError):
+            save(*overload)
+
+    made._cache.save_overload = kept
+    return made
 
 
 @_jit
