@@ -28,7 +28,7 @@ _compiled = numba.njit(nogil=True, cache=True, fastmath={"nnan", "ninf", "nsz"})
 
 def _jit(function: Callable) -> Any:
     """Compiled when first called, and kept on the disk; where that is full it is compiled each time."""
-    made = _compiled(function)
+    made: Any = _compiled(function)
     save = made._cache.save_overload
 
     def kept(*overload: Any) -> None:
