@@ -16,8 +16,11 @@ def tensorboard(run: Path, config: dict) -> Logger:
     writer = SummaryWriter(str(run / "tensorboard"))
 
     def log(step: int, numbers: dict[str, float]) -> None:
-        for name, value in numbers.items():
-            writer.add_scalar(name, value, step)
+        try:
+            for name, value in numbers.items():
+                writer.add_scalar(name, value, step)
+        except OSError as error:  # of its thread, from some numbers ago
+            raise TapetumError(f"cannot write {run / 'tensorboard'}: {error.strerror or error}.") from error
 
     return log
 
