@@ -4,6 +4,7 @@ import os
 
 os.environ["OMP_NUM_THREADS"] = "1"  # before torch is imported: tests run side by side
 
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -55,3 +56,11 @@ def write_photos() -> Callable[[Path], None]:
                 Image.fromarray(pixels).save(folder / name)
 
     return write
+
+
+@pytest.fixture
+def work(model, tmp_path, monkeypatch) -> Path:
+    """A copy of the fixture `model` of a test's file, to be damaged; relative names mean its files."""
+    shutil.copytree(model, tmp_path / "work")
+    monkeypatch.chdir(tmp_path / "work")
+    return tmp_path / "work"

@@ -56,14 +56,6 @@ def model(tmp_path_factory, write_photos) -> Path:
     return folder
 
 
-@pytest.fixture
-def work(model, tmp_path, monkeypatch) -> Path:
-    """A copy of it all, to be damaged; relative names mean its files."""
-    shutil.copytree(model, tmp_path / "work")
-    monkeypatch.chdir(tmp_path / "work")
-    return tmp_path / "work"
-
-
 # ---- ways to damage things ----
 
 Damage = Callable[[], object]

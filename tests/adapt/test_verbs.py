@@ -22,13 +22,6 @@ def model(tmp_path_factory, photos) -> Path:
     return folder
 
 
-@pytest.fixture
-def work(model, tmp_path, monkeypatch) -> Path:
-    shutil.copytree(model, tmp_path / "work")
-    monkeypatch.chdir(tmp_path / "work")
-    return tmp_path / "work"
-
-
 def test_what_is_typed_is_done_and_said(work, capsys):
     assert cli.main(["predict", "clf", "photos", "--out", "q.jsonl", "--labels", "folders", "--json"]) == 0
     found = json.loads(capsys.readouterr().out)

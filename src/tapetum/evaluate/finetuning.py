@@ -251,10 +251,7 @@ def finetune(
     head = method.head()
     head.weight.mul_(spread.to(where))
     head.bias.mul_(spread.to(where)).add_(centre.to(where))
-    kept = {
-        n: getattr(extractor, n) for n in ("precision", "batch_size", "device", "workers", "layer", "pooling")
-    }
-    return Extractor(tuned.encoder, **kept), head.cpu()
+    return extractor.of(tuned.encoder), head.cpu()
 
 
 def _run(

@@ -32,11 +32,12 @@ class Regression(NamedTuple):
         return torch.cat([F.linear(q.double(), self.weight, self.bias) for q in queries.split(_ROWS)])
 
 
-def regression(x: Tensor, y: Tensor, classes: int, seed: int) -> Regression:
-    """The protocol "logistic" on x [N, D] and y [N]: its penalty, chosen in its way, and then all rows."""
+def regression(x: Tensor, y: Tensor, classes: int, seed: int, weights: Tensor | None = None) -> Regression:
+    """The protocol "logistic" on x [N, D] and y [N]: its penalty, chosen in its way, and then all rows, which
+    may count by `weights` [N]."""
     exact = x.double() if x.numel() <= 2**22 else x  # double precision where it is cheap
     penalty, held, logits = logistic.tried(exact, y, classes, logistic.PENALTIES, seed)
     mean, std = logistic.scale(exact)
-    weight, bias = next(logistic_path((exact - mean) / std, y, classes, [penalty]))
+    weight, bias = next(logistic_path((exact - mean) / std, y, classes, [penalty], weights=weights))
     weight = weight / std.double()
     return Regression(weight, bias - weight @ mean.double(), penalty, held, logits.double())

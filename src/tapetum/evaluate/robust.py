@@ -7,7 +7,6 @@ from typing import Any, Literal
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from tapetum.base import random
 from tapetum.base.errors import TapetumError
@@ -15,8 +14,8 @@ from tapetum.encoders import Encoder
 from tapetum.evaluate.baselines import random_weights
 from tapetum.evaluate.case import Case
 from tapetum.evaluate.protocols import knn, logistic
+from tapetum.evaluate.regression import regression
 from tapetum.features import Extractor, View
-from tapetum.measure.logistic import logistic_path
 
 Head = Literal["logistic", "knn"]
 Reference = Literal["none", "pixels", "random weights"]
@@ -51,24 +50,14 @@ class Judge:
             [f"{left:,} test images are left out: {images:,} were asked for"] if left else []
         )
         if head == "logistic":
-            self._fit()
-
-    def _fit(self) -> None:
-        """As `logistic.learner`, kept for many sets of queries."""
-        data = self.case.labelled
-        x = data.x.double() if data.x.numel() <= 2**22 else data.x
-        penalty = logistic.choose(x, data.y, data.width, logistic.PENALTIES, self.case.seed)
-        self._mean, self._std = logistic.scale(x)
-        x = (x - self._mean) / self._std
-        self._weight, self._bias = next(logistic_path(x, data.y, data.width, [penalty]))
+            self._fitted = regression(data.x, data.y, data.width, case.seed)
 
     def scores(self, queries: Tensor) -> Tensor:
         """Features [m, D] -> scores [m, C]."""
         if self.head == "knn":
             data = self.case.labelled
             return knn.learner()(data.x, data.y, queries, data.width, self.case.seed)
-        queries = (queries.to(self._mean.dtype) - self._mean) / self._std
-        return F.linear(queries, self._weight.to(queries.dtype), self._bias.to(queries.dtype)).float()
+        return self._fitted(queries).float()
 
     def features(self, view: View | None = None, extractor: Extractor | None = None) -> Tensor:
         """Features [m, D] of the test images through a view."""
@@ -104,10 +93,7 @@ def reference(judge: Judge, name: Reference) -> Judge | None:
         other = given.encoder  # raw pixels have no weights, random or learnt
     if other is None:
         raise TapetumError(f"{given.encoder.name} cannot be built again with random weights; take pixels.")
-    how: dict[str, Any] = {"batch_size": given.batch_size, "device": given.device, "workers": given.workers}
-    if name == "random weights":
-        how |= {"precision": given.precision, "layer": given.layer, "pooling": given.pooling}
-    extractor = Extractor(other, **how)
+    extractor = given.of(other) if name == "random weights" else given.plain_of(other)
     parts = (case.train.source, case.test.source)
     return Judge(Case(*parts, extractor, seed=case.seed), judge.head, len(judge.rows))
 

@@ -91,6 +91,15 @@ class Extractor:
         self.layer, self.pooling = layer, pooling
         self.subject = subject(encoder, precision, layer, pooling)
 
+    def of(self, encoder: Encoder, **changes: Any) -> "Extractor":
+        """Another encoder's features, computed in the same way but for these settings."""
+        names = ("precision", "batch_size", "device", "workers", "layer", "pooling")
+        return Extractor(encoder, **{name: getattr(self, name) for name in names} | changes)
+
+    def plain_of(self, encoder: Encoder) -> "Extractor":
+        """The same of one that has neither layers nor tokens, in float32: raw pixels, statistics."""
+        return self.of(encoder, precision="float32", layer=None, pooling="encoder")
+
     def features(self, source: Source, out: Out = "vector", view: View | None = None) -> Features:
         """The features of all images, sorted by path; what the store does not hold is computed first.
 

@@ -4,16 +4,15 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from tapetum.base.settings import Amount, Count, Positive
 from tapetum.evaluate.case import Case
 from tapetum.evaluate.known import known
 from tapetum.evaluate.learn import answers, truth
-from tapetum.evaluate.protocols import knn, logistic
+from tapetum.evaluate.protocols import knn
+from tapetum.evaluate.regression import HEAD, regression
 from tapetum.evaluate.result import Result
 from tapetum.measure.knn import knn_scores
-from tapetum.measure.logistic import logistic_path
 
 VERSION = 1
 SHARES = torch.linspace(0, 1, 21, dtype=torch.float64)  # of the neighbours, that are tried
@@ -32,26 +31,21 @@ def protocol(case: Case, *, k: Count = 20, temperature: Positive = 0.07, hard: A
     """
     data = known(case, "joint")
     x, y, width = data.x, data.y, data.width
-    exact = x.double() if x.numel() <= 2**22 else x
-    penalty, held, logits = logistic.tried(exact, y, width, logistic.PENALTIES, case.seed)
-    share = 0.0
-    if len(held):  # the fold that was held out, answered by its neighbours among the rest
-        rest = torch.ones(len(y), dtype=torch.bool)
-        rest[held] = False
-        near = _neighbours(x, y, held, rest, width, k, temperature)
-        share = chosen(near, logits.double().softmax(1), y[held])
     weights = None
     if hard:
         own = knn_scores(x, y, x, k, temperature, classes=width, leave_one_out=True)
         weights = 1 + hard * -own.gather(1, y[:, None])[:, 0].clamp(min=1e-3).log()
-    mean, std = logistic.scale(exact)
-    weight, bias = next(logistic_path((exact - mean) / std, y, width, [penalty], weights=weights))
-    queries = ((data.queries - mean) / std).double()
+    fitted, share = regression(x, y, width, case.seed, weights), 0.0
+    if len(held := fitted.held):  # answered by their neighbours among the rest
+        rest = torch.ones(len(y), dtype=torch.bool)
+        rest[held] = False
+        near = _neighbours(x, y, held, rest, width, k, temperature)
+        share = chosen(near, fitted.logits.softmax(1), y[held])
     near = knn_scores(x, y, data.queries, k, temperature, classes=width).double()
-    said = share * near + (1 - share) * F.linear(queries, weight, bias).softmax(1)
+    said = share * near + (1 - share) * fitted(data.queries).softmax(1)
     head: dict[str, Any] = {"k": k, "temperature": temperature, "hard": hard, "shares": len(SHARES)}
-    head |= {"knn": knn.VERSION, "logistic": logistic.VERSION}
-    details = {"share of neighbours": share, "penalty": penalty}
+    head |= {"knn": knn.VERSION, **HEAD}
+    details = {"share of neighbours": share, "penalty": fitted.penalty}
     right = truth(case)[torch.isin(torch.from_numpy(case.labelled.rows), torch.from_numpy(data.rows))]
     return case.result(
         "joint", VERSION, case.metric, answers(said, case)[None], right, rows=data.rows, head=head,

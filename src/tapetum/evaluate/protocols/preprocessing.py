@@ -19,7 +19,7 @@ from tapetum.evaluate.cheap import random_convolutions, statistics
 from tapetum.evaluate.known import known
 from tapetum.evaluate.protocols import knn
 from tapetum.evaluate.result import Result
-from tapetum.features import Extractor, in_order
+from tapetum.features import in_order
 
 VERSION = 1
 SPLITS = "once"
@@ -56,18 +56,16 @@ def protocol(
     known(case, "preprocessing")  # one class an image
     given = case.extractor
     train, test, rows = _drawn(case, train_images, images)
-    how: dict[str, Any] = {"batch_size": given.batch_size, "device": given.device, "workers": given.workers}
-    own = how | {"precision": given.precision, "layer": given.layer, "pooling": given.pooling}
     notes: list[str] = []
     variants = {"as it is": given}
     for words, spec in _swapped(given.encoder.spec, train, sizes, fits, norms, cross):
         try:
-            variants[words] = Extractor(Encoder(given.encoder.net, spec).eval(), **own)
+            variants[words] = given.of(Encoder(given.encoder.net, spec).eval())
         except TapetumError as error:
             notes.append(f"left out: {words}: {error}")
     spec = given.encoder.spec
-    variants["image statistics"] = Extractor(statistics(spec), **how)
-    variants["random convolutions"] = Extractor(random_convolutions(spec, train, case.seed), **how)
+    variants["image statistics"] = given.plain_of(statistics(spec))
+    variants["random convolutions"] = given.plain_of(random_convolutions(spec, train, case.seed))
     training = given.encoder.training
     found = []
     for words, extractor in variants.items():

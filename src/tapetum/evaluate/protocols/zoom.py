@@ -108,8 +108,7 @@ def _seen(judge: Judge, zoom: float, grid: int) -> Tensor:
     spec = replace(encoder.spec, name=name, model="", args={}, image_size=side, mean=zero, std=one)
     framed = Encoder(Windows(given, grid, side), spec)
     portion = max(1, given.batch_size // math.ceil(zoom**2))
-    how = {"precision": given.precision, "device": given.device, "workers": given.workers}
-    x = judge.features(extractor=Extractor(framed, batch_size=portion, **how))  # type: ignore[arg-type]
+    x = judge.features(extractor=given.of(framed, batch_size=portion, layer=None, pooling="encoder"))
     return x.unflatten(1, (-1, encoder.dim)).movedim(1, 0)
 
 
