@@ -71,7 +71,7 @@ def test_simsiams_projector_ends_in_a_norm_without_scale():
 def moved(name, **settings):
     """A method whose teacher and student differ, with centres that are not zero."""
     method, batch = prepared(name, **settings)
-    sandbox.train(method, 1, lr=1e-2)
+    sandbox.train(method, 3, lr=1e-2)
     with torch.no_grad():
         method.centres.normal_(std=0.1, generator=torch.Generator().manual_seed(0))
     return method, batch
@@ -226,7 +226,7 @@ def test_dinov2_crops_of_one_magnification_are_settings():
 @pytest.mark.parametrize("iterations", [0, 3])
 def test_msn(iterations):
     method, batch = prepared("msn", iterations=iterations, spread=2.0, dropped=0.4)
-    sandbox.train(method, 1, lr=1e-2)
+    sandbox.train(method, 3, lr=1e-2)
     out = method.loss(batch, 0.0)
     order = batch.random("mask", (16,)).argsort(1)
     seen = [method.encoder.features(batch["anchor"], keep=order[:, 6:]).vector]
