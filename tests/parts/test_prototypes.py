@@ -28,7 +28,7 @@ def test_without_hidden_patches_nothing_is_asked():
     none = scores(0, 0).requires_grad_()
     loss = prototypes.patch_cross_entropy(none, scores(0, 0), torch.zeros(3, 4).bool())
     loss.backward()
-    assert float(loss) == 0
+    assert loss.item() == 0
 
 
 def test_patch_loss_is_lightlys_with_its_gradient():

@@ -57,7 +57,7 @@ def sometimes(
 
 
 def _rectangles(u: Tensor, left: Tensor, grid: int) -> Tensor:
-    """One rectangle for each image from u [B, 4] where `left` [B] patches are to be hidden: [B, grid, grid]."""
+    """A rectangle for each image, where `left` [B] patches are to be hidden, from u [B, 4]: [B, g, g]."""
     least = max(1, (grid // 3) ** 2)
     area = least + u[:, 0] * (left - least).clamp(min=0)
     aspect = ((2 * u[:, 1] - 1) * LONGEST).exp()
