@@ -1,4 +1,4 @@
-"""A few of the patches guess the prototype that a slow copy gives the whole image. arXiv:2204.07141"""
+"""A view without some of its patches guesses the prototype that a slow copy gives another. arXiv:2204.07141"""
 
 import torch
 from torch import nn
