@@ -206,7 +206,7 @@ def _plain_attention(method: Method) -> None:
     tokens) to 12 times (16 tokens) as long in bf16, forwards and backwards (docs/log.md)."""
     for part in method.modules():
         if hasattr(part, "fused_attn"):
-            part.fused_attn = False
+            part.fused_attn = False  # type: ignore[assignment]
 
 
 def _check_numbers(value: dict[str, Any], world: int) -> None:
