@@ -62,6 +62,11 @@ class Recipe:
     def fingerprint(self) -> str:
         return hashlib.sha256(json.dumps(self.settings, sort_keys=True).encode()).hexdigest()[:12]
 
+    def write(self, path: Path) -> None:
+        """As a file for `tapetum pretrain --config`."""
+        path.parent.mkdir(parents=True, exist_ok=True)
+        config.write(path, config.flattened(self.settings))
+
 
 def recipes(budget: str) -> dict[str, Recipe]:
     """The recipes of a budget, which is a folder of recipes/, by name."""
@@ -94,9 +99,8 @@ def kind_of(method: str) -> str:
 def train(one: Recipe, seed: int, out: Path) -> tuple[float, bool]:
     """Train as a user would; gives the seconds, and whether it ran in one go."""
     fresh = not (out / "config.yaml").exists()
-    out.parent.mkdir(parents=True, exist_ok=True)
     written = out.with_suffix(".yaml")
-    config.write(written, config.flattened(one.settings))
+    one.write(written)
     command = [sys.executable, "-m", "tapetum", "pretrain", str(rows.data("cifar10.zip"))]
     command += ["--out", str(out), "--resume", "auto", "--config", str(written), "--seed", str(seed)]
     began = time.monotonic()
