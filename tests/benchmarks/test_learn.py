@@ -1,8 +1,11 @@
 """The learning table and the profile of a step in a tiny form, so that they do not rot."""
 
 import pytest
+import torch
 
 from benchmark_modules import ROOT, load
+from tapetum.methods import find
+from tapetum.train import config, sandbox, setup
 
 WAYS = ("forwards", "backwards")
 learn, learned, rows, speed, where = map(load, ("learn", "learned", "rows", "speed", "where"))
@@ -21,13 +24,31 @@ def kept(tmp_path, monkeypatch):
 
 
 def test_every_recipe_names_a_method_and_settings_that_it_has():
-    from tapetum.train import config
-
     for budget in ("two-minutes", "ten-minutes"):
         for one in learn.recipes(budget).values():
             own, groups = config.split(config.flattened(one.settings))
             config.parsed(groups, own["method"])
             assert budget == "ten-minutes" or one.kind in learn.KINDS
+
+
+@pytest.mark.parametrize("name", sorted(f.stem for f in (ROOT / "benchmarks" / "lightlys").glob("*.py")))
+def test_what_is_made_of_lightlys_modules_is_as_large_as_ours(name):
+    """The same numbers of weights, the same settings, and a loss that reaches the encoder."""
+    own = learn.recipes("two-minutes")[name]
+    sizes = []
+    for one in (own, own.of_lightly()):
+        groups = config.split(config.flattened(one.settings))[1]
+        file = str(ROOT / one.settings["method"]["name"]) if one is not own else name
+        torch.manual_seed(0)
+        kind = find(file)
+        method = setup.build_method(
+            kind, sandbox.small_encoder("vector"), sandbox.source(), 32, groups["method"]
+        )
+        method.train().loss(sandbox.one_batch(method), 0.5)["loss"].backward()
+        assert all(p.grad is not None for p in method.encoder.parameters())
+        weights = [p for p in method.parameters() if p.requires_grad and p.ndim > 1 and p.shape[1] > 1]
+        sizes.append(sum(p.numel() for p in weights))
+    assert sizes[0] == sizes[1]
 
 
 def row(name, kind, linear, **more):
