@@ -48,6 +48,7 @@ class Encoder(nn.Module):
         patch, grid: side of a patch in pixels and patches a side; None where there are no patches.
     """
 
+    by_name = "a run, an encoder's file, or timm:NAME"  # how a setting of this type is typed
     mean: Tensor
     std: Tensor
 

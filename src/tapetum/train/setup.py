@@ -3,7 +3,7 @@
 import inspect
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import torch
 
@@ -183,11 +183,20 @@ def build_method(
                     "use class folders or --labels FILE."
                 )
             keywords[name] = fact
+    for name in encoders_asked(kind):
+        if isinstance(text := keywords.get(name), str):
+            keywords[name] = encoders.load(text, size)
     if "classes" in wanted and keywords["classes"] < (facts["classes"] or 0):
         raise TapetumError(
             f"method.classes is {keywords['classes']}, but {source.name} has {facts['classes']}."
         )
     return kind(encoder, **keywords)
+
+
+def encoders_asked(kind: type[Method]) -> list[str]:
+    """The names of a method's settings that are encoders."""
+    hints = settings.annotations(kind)
+    return [n for n, hint in hints.items() if n != "encoder" and encoders.Encoder in get_args(hint)]
 
 
 def _check_numbers(value: dict[str, Any], world: int) -> None:
@@ -238,6 +247,8 @@ def resolved(job: Job, value: dict[str, Any], kind: type[Method]) -> dict[str, A
 
 def plain(value: Any) -> Any:
     """A setting as JSON and YAML have it: schedules as text, tuples as lists."""
+    if isinstance(value, encoders.Encoder):
+        return f"{value.name} {value.digest()[:12]}"
     if isinstance(value, Ramp):
         return value.start if value.start == value.end else str(value)
     if isinstance(value, tuple | list):
