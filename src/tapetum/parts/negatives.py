@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from tapetum.base.distributed import gather, mean, rank
+from tapetum.base.distributed import gather, rank
 from tapetum.parts.losses import precise
 
 
@@ -68,8 +68,9 @@ def decoupled(a: Tensor, b: Tensor, temperature: float, weight: Tensor | None = 
 def von_mises_fisher(a: Tensor, b: Tensor, sigma: float) -> Tensor:
     """Weights [B], 1 on average, the larger the further the rows of a and b [B, D] are apart; they give no
     gradient, as in the authors' code (arXiv:2110.06848)."""
-    near = (((unit(a) * unit(b)).sum(1) - 1) / sigma).exp()  # over its mean, exp(cos / sigma) is the same
-    return 2 - near / mean(near.mean())
+    near = (unit(a) * unit(b)).sum(1) / sigma
+    others = gather(near)  # [W * B]
+    return 2 - len(others) * (near - others.logsumexp(0)).exp()
 
 
 def mixed_negatives(near: Tensor, items: Tensor, u: Tensor, hardest: int, pairs: int, own: int) -> Tensor:
