@@ -15,11 +15,19 @@ SLOTS = {
     "simclr": {"policy": "simclr", "loss": "nt_xent"},
     "byol": {
         "policy": "byol",
-        "loss": "cosine",
+        "loss": "distance",
         "predictor": "mlp",
         "teacher": "ema",
         "together": False,
         "last_norm": False,
+    },
+    "simsiam": {
+        "policy": "moco_v2",
+        "loss": "cosine",
+        "predictor": "mlp",
+        "teacher": "stop",
+        "together": False,
+        "layers": 3,
     },
     "vicreg": {"policy": "vicreg", "loss": "vicreg", "together": False, "layers": 3, "last_norm": False},
     "barlow_twins": {
@@ -81,7 +89,7 @@ def test_who_gives_the_target_decides_what_gets_a_gradient(teacher):
     z = [method.projector(method.encoder(x)) for x in batch["views"]]
     said = [method.predictor(x) for x in z]
     target = z if teacher == "none" else [x.detach() for x in z]  # ema: equal weights at first
-    want = sum(2 - 2 * F.cosine_similarity(p, q).mean() for p, q in zip(said, target[::-1])) / 2
+    want = -sum(F.cosine_similarity(p, q).mean() for p, q in zip(said, target[::-1])) / 2
     own = [p for p in method.parameters() if p.requires_grad]
     ours = torch.autograd.grad(method.loss(batch, 0.0)["loss"], own)
     for a, b in zip(ours, torch.autograd.grad(want, own)):

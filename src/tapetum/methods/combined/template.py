@@ -26,7 +26,8 @@ POLICIES = {
 class Template(Method):
     """Args:
     policy: whose views; crop is crop and flip alone.
-    loss: what compares what is said of one view with the target, which is of the other.
+    loss: what compares what is said of one view with the target, which is of the other; cosine is its
+        negative, distance that of unit vectors, squared.
     predictor: what guesses the target: none, or an mlp.
     teacher: who gives the target: none (the network itself), stop (itself, without gradient) or ema (a slow
         copy).
@@ -47,7 +48,7 @@ class Template(Method):
         encoder,
         *,
         policy: Literal["simclr", "byol", "vicreg", "moco_v2", "crop"] = "simclr",
-        loss: Literal["nt_xent", "cosine", "vicreg", "barlow_twins"] = "nt_xent",
+        loss: Literal["nt_xent", "cosine", "distance", "vicreg", "barlow_twins"] = "nt_xent",
         predictor: Literal["none", "mlp"] = "none",
         teacher: Literal["none", "stop", "ema"] = "none",
         together: bool = True,
@@ -69,7 +70,8 @@ class Template(Method):
         self.compared, self.stop, self.together = loss, teacher == "stop", together
         self.temperature, self.momentum = temperature, momentum
         self.pairwise = {
-            "cosine": cosine_distance,
+            "cosine": lambda a, b: cosine_distance(a, b) / 2 - 1,
+            "distance": cosine_distance,
             "vicreg": lambda a, b: vicreg(a, b, weights),
             "barlow_twins": lambda a, b: barlow_twins(a, b, redundancy),
         }
