@@ -48,8 +48,9 @@ class VICRegL(Method):
         whole = vicreg(*(self.projector(f.vector) for f in seen), self.weights)
         cells = [f.maps.flatten(2).mT if f.tokens is None else f.tokens for f in seen]  # 2 x [B, N, D]
         z = [self.local(x.flatten(0, 1)).unflatten(0, x.shape[:2]) for x in cells]
-        count = cells[0].shape[1]
-        at = [places(g, round(count**0.5)).flatten(2).mT for g in batch.geometry["views"]]  # 2 x [B, N, 2]
+        count, device = cells[0].shape[1], cells[0].device
+        there = [places(g, round(count**0.5)).to(device) for g in batch.geometry["views"]]
+        at = [xy.flatten(2).mT for xy in there]  # 2 x [B, N, 2]
         matched = max(1, round(self.matched * count))
         apart = torch.cdist(*at, compute_mode="donot_use_mm_for_euclid_dist")  # [B, N, N]
         unlike = torch.cdist(*(x.detach().float() for x in z))

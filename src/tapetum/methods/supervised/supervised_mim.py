@@ -1,6 +1,5 @@
 """Learn labels, and beside them to paint hidden patches with a shallow decoder. arXiv:2312.00950"""
 
-import torch
 from torch import nn
 from torch.nn import functional as F
 
@@ -52,7 +51,7 @@ class SupervisedMIM(Method):
 
     def loss(self, batch, t):
         x, label = batch["x"], batch["label"]
-        named = mixed_cross_entropy(self.predict(x), label, label, torch.ones(len(x)).to(x), self.smoothing)
+        named = mixed_cross_entropy(self.predict(x), label, label, x.new_ones(len(x)), self.smoothing)
         keep, hide = split(batch.random("mask", (self.encoder.grid**2,)), self.hidden)
         painted = self.decoder(self.encoder.tokens(x, keep=keep), keep, hide)  # [B, M, C*p*p]
         target = take(patchify(x, self.encoder.patch), hide)
