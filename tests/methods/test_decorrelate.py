@@ -8,9 +8,9 @@ import torch
 from lightly.loss import BarlowTwinsLoss, TiCoLoss, VICRegLoss
 from lightly.loss.vicregl_loss import VICRegLLoss
 from lightly.loss.wmse_loss import WMSELoss
-from small_methods import prepared
 from torch.nn import functional as F
 
+from small_methods import prepared
 from tapetum.methods import find
 from tapetum.parts import decorrelation
 from tapetum.train import check, sandbox, setup

@@ -5,9 +5,9 @@ import math
 import pytest
 import torch
 from pytorch_metric_learning.losses import SupConLoss
-from small_methods import prepared
 from torch.nn import functional as F
 
+from small_methods import prepared
 from tapetum.base.errors import TapetumError
 from tapetum.data import open_data
 from tapetum.methods import find
@@ -93,7 +93,7 @@ def test_every_partner_is_drawn_equally_often():
     assert chosen(mask, torch.arange(300) / 300).bincount().tolist() == [0, 100, 100, 0, 100]
 
 
-.mark.parametrize("labels", [[0] * 6, [0, 1, 2, 3, 4, 5], [-1] * 6])
+@pytest.mark.parametrize("labels", [[0] * 6, [0, 1, 2, 3, 4, 5], [-1] * 6])
 def test_a_batch_without_triplets_asks_for_nothing(labels):
     z = torch.randn(6, 3, requires_grad=True)
     loss = triplets(z, torch.tensor(labels), torch.rand(6, 2))

@@ -4,9 +4,9 @@ import math
 
 import pytest
 import torch
-from small_methods import prepared
 from torch.nn import functional as F
 
+from small_methods import prepared
 from tapetum.base.errors import TapetumError
 from tapetum.parts.losses import nt_xent
 from tapetum.train import sandbox

@@ -58,7 +58,7 @@ def vicreg(a: Tensor, b: Tensor, weights: Weights) -> Tensor:
 def closest(distance: Tensor, count: int) -> tuple[Tensor, Tensor]:
     """distance [B, N, M] -> the `count` rows [B, K] nearest to any column, and these columns [B, K]."""
     least, column = distance.min(2)
-    row = least.argsort(1, stable=True)[:, :count]
+    row = least.argsort(dim=1, stable=True)[:, :count]
     return row, column.gather(1, row)
 
 
@@ -110,7 +110,7 @@ def w_mse(z: Tensor, scores: Tensor, size: int, eps: float) -> Tensor:
     Each column of random scores [B, R] parts the images of all processes into parts of about `size`, the same
     for all views; each view of a part is whitened by itself. What is left over is left out.
     """
-    z, order = gather(z), gather(scores).argsort(0, stable=True).T  # [N, V, D], [R, N]
+    z, order = gather(z), gather(scores).argsort(dim=0, stable=True).T  # [N, V, D], [R, N]
     parts = max(1, len(z) // size)
     order = order[:, : len(z) - len(z) % parts]
     views = z.transpose(0, 1)[:, order].unflatten(2, (parts, -1))  # [V, R, parts, K, D]

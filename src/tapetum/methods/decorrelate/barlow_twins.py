@@ -14,9 +14,7 @@ class BarlowTwins(Method):
     redundancy: weight of the correlations between different features.
     """
 
-    def __init__(
-        self, encoder, *, hidden: Count = 8192, dim: Count = 8192, redundancy: Amount = 0.005
-    ):
+    def __init__(self, encoder, *, hidden: Count = 8192, dim: Count = 8192, redundancy: Amount = 0.005):
         super().__init__(encoder)
         self.views = {"views": views.byol_pair()}
         self.projector = mlp(encoder.dim, hidden, hidden, dim)
