@@ -77,13 +77,13 @@ def test_what_is_done_stays_and_what_is_not_is_done(done, photos, tmp_path, monk
     kept = {p: p.stat().st_mtime_ns for row in answer["rows"][:2]
             for p in (out / Path(row["runs"][0]).relative_to(before)).rglob("*")}  # fmt: skip
     began = []
-    pretrain = ablation.verbs.pretrain
+    pretrain = ablation.pretrain
 
-    def counted(*args, **given):
-        began.append(Path(given["out"]))
-        return pretrain(*args, **given)
+    def counted(data, run, seed, flat):
+        began.append(run)
+        pretrain(data, run, seed, flat)
 
-    monkeypatch.setattr(ablation.verbs, "pretrain", counted)
+    monkeypatch.setattr(ablation, "pretrain", counted)
     own = {n: v for n, v in BASE.items() if n != "encoder_settings"}
     again = tapetum.ablate(photos, out=str(out), vary=VARY, **own)
     assert began == [third, fourth]

@@ -13,6 +13,7 @@ from torch.nn import functional as F
 from small_methods import prepared
 from tapetum.methods import find
 from tapetum.parts import decorrelation
+from tapetum.parts.schedule import constant
 from tapetum.train import check, sandbox, setup
 
 NAMES = ("barlow_twins", "vicreg", "tico", "wmse", "vicregl")
@@ -53,7 +54,7 @@ def test_barlow_twins():
         for j, other in enumerate(columns[1]):
             c = sum(a * b for a, b in zip(one, other)) / len(batch)
             total += (1 - c) ** 2 if i == j else 0.03 * c**2
-    assert math.isclose(float(method.loss(batch, 0.0)["loss"]), total, rel_tol=1e-9)
+    assert math.isclose(method.loss(batch, 0.0)["loss"].item(), total, rel_tol=1e-9)
 
 
 def test_barlow_twins_is_lightlys():
@@ -85,12 +86,12 @@ def slow_vicreg(a, b, weights):
 def test_vicreg():
     method, batch = prepared("vicreg", invariance=20.0, variance=15.0, covariance=3.0)
     want = slow_vicreg(*(projected(method, x) for x in batch["views"]), (20.0, 15.0, 3.0))
-    assert math.isclose(float(method.loss(batch, 0.0)["loss"]), want, rel_tol=1e-9)
+    assert math.isclose(method.loss(batch, 0.0)["loss"].item(), want, rel_tol=1e-9)
 
 
 def test_vicreg_is_lightlys_with_half_the_weight_of_the_variance():
-    """lightly follows the authors' code, which halves the sum of the two views' variance terms; Algorithm 1 of
-    the paper does not."""
+    """lightly follows the authors' code, which halves the sum of the two views' variance terms; the paper's
+    Algorithm 1 does not."""
     a, b = rows(2, 12, 5)
     a, b = 0.8 * a, 0.8 * b  # some deviations below 1
     assert_same(decorrelation.vicreg(a, b, (25.0, 12.5, 1.0)), VICRegLoss()(a, b), (a, b))
@@ -113,7 +114,7 @@ def test_tico_and_its_covariance():
     total = 0.0
     for row, other in zip(z, target):
         total += float((row - other).square().sum() / 2 + 5.0 * row @ c @ row) / len(batch)
-    assert math.isclose(float(out["loss"]), total, rel_tol=1e-9)
+    assert math.isclose(out["loss"].item(), total, rel_tol=1e-9)
     torch.testing.assert_close(method.covariance, memory)
 
     before = [p.clone() for p in method.teacher.parameters()]
@@ -168,7 +169,7 @@ def slow_whitened(z, eps):
 
 def test_wmse_over_three_positives_parted_twice():
     method, batch = prepared("wmse", positives=3, dim=4, part=2, rounds=2, eps=0.01)
-    out = float(method.loss(batch, 0.0)["loss"])
+    out = method.loss(batch, 0.0)["loss"].item()
     z = [projected(method, x) for x in batch["views"]]
     scores = batch.random("parts", (2,))
     total = 0.0
@@ -262,11 +263,11 @@ def test_vicregl(needs, side, count):
     total = 0.75 * slow_vicreg(*whole, weights)
     for distance in (by_place, by_look):
         total += 0.25 * slow_local(*cells, distance, count, weights)
-    assert math.isclose(float(out["loss"]), total, rel_tol=1e-9)
+    assert math.isclose(out["loss"].item(), total, rel_tol=1e-9)
 
 
 def test_vicregl_is_lightlys():
-    """With the authors' weights: their code takes the mean of the two views' variance and covariance terms."""
+    """The authors' code takes the mean of the two views' variance and covariance terms, not their sum."""
     weights, (whole_a, whole_b), (a, b) = (25.0, 12.5, 0.5), rows(2, 10, 5), rows(2, 10, 3, 3, 4, seed=1)
     grids = [torch.rand(10, 3, 3, 2, dtype=torch.float64) for _ in range(2)]
     theirs = VICRegLLoss(num_matches=(4, 4))(
@@ -303,20 +304,34 @@ def without(name, **settings):
     return Without
 
 
-@pytest.mark.parametrize(
-    ("name", "settings"),
-    [
-        ("barlow_twins", {"redundancy": 0.0}),
-        ("vicreg", {"variance": 0.0, "covariance": 0.0}),
-        ("tico", {"contrast": 0.0}),
-        ("wmse", {}),
-        ("vicregl", {"variance": 0.0, "covariance": 0.0}),
-    ],
-)
-def test_without_its_safeguard_it_collapses(name, settings, monkeypatch):
-    if name == "wmse":
-        monkeypatch.setattr(decorrelation, "whitened", lambda z, eps: z)
-    if name == "barlow_twins":
-        monkeypatch.setattr(decorrelation, "standardised", lambda z: z)
-    with pytest.raises(check.Broken, match="collapse|tell images apart"):
+@pytest.mark.parametrize("name", ["vicreg", "vicregl", "wmse"])
+def test_without_its_safeguard_the_suite_names_the_collapse(name, monkeypatch):
+    """No variance and covariance; no whitening."""
+    monkeypatch.setattr(decorrelation, "whitened", lambda z, eps: z)
+    settings = {} if name == "wmse" else {"variance": 0.0, "covariance": 0.0}
+    with pytest.raises(check.Broken, match=r"collapse|tell images apart"):
         check.training_learns(without(name, **settings))
+
+
+def spread_of_projections(kind, steps):
+    method = sandbox.build(kind)
+    sandbox.train(method, steps, lr=3e-3)
+    with torch.no_grad():
+        return check.spread(method.eval().projector(method.encoder(sandbox.easy_pixels().float() / 255)))
+
+
+@pytest.mark.parametrize("name", ["barlow_twins", "tico"])
+def test_without_its_safeguard_projections_fall_together(name, monkeypatch):
+    """No standardising and no redundancy; no contrast, and a teacher that is the network itself."""
+    settings = {"tico": {"contrast": 0.0, "momentum": constant(0.0)}, "barlow_twins": {"redundancy": 0.0}}
+    whole = spread_of_projections(find(name), 60)
+    monkeypatch.setattr(decorrelation, "standardised", lambda z: z)
+    assert spread_of_projections(without(name, **settings[name]), 60) < 0.2 * whole
+
+
+def test_redundancy_makes_features_differ():
+    """Two columns that say the same, and two that do not."""
+    z = rows(1, 64, 1)[0]
+    same, other = torch.cat([z, z], 1), torch.cat([z, rows(1, 64, 1, seed=1)[0]], 1)
+    weighed = [float(decorrelation.barlow_twins(x, x, 1.0)) for x in (same, other)]
+    assert weighed[0] > 1.9 and weighed[1] < 0.5
