@@ -69,8 +69,8 @@ TASKS = {
         "A training step with data and views, beside the same step on ready-made tensors; all cores",
         "images",
         {READY: 1 / 1.08},
-        note="SimCLR of recipes/cifar10-simclr.yaml on CIFAR-10 held in memory, batches of 256, bf16. 0.93 "
-        "is 1 / 1.08: with data and views a step may take 1.08 times as long.",
+        note="SimCLR of recipes/ten-minutes/simclr.yaml on CIFAR-10 held in memory, batches of 256, bf16. "
+        "0.93 is 1 / 1.08: with data and views a step may take 1.08 times as long.",
     ),
     "lightly": Task(
         "step",
