@@ -1,12 +1,12 @@
-"""Dense methods against slow, independent writings of their papers' equations, in float64, position by position."""
+"""Dense methods against slow, independent writings of their equations, in float64, position by position."""
 
 import math
 
 import pytest
 import torch
-from small_methods import prepared
 from torch.nn import functional as F
 
+from small_methods import prepared
 from tapetum import encoders
 from tapetum.base.errors import TapetumError
 from tapetum.methods import find
@@ -49,7 +49,9 @@ def test_densecl():
         whole += infonce(q[b], k[b], method.wholes.items, 0.2) / len(batch)
         for i, x in enumerate(maps[b]):
             j = max(range(len(there[b])), key=lambda j: cosine(x, there[b][j]))
-            dense += infonce(dense_q[b][i], dense_k[b][j], method.means.items, 0.2) / len(batch) / len(maps[b])
+            dense += (
+                infonce(dense_q[b][i], dense_k[b][j], method.means.items, 0.2) / len(batch) / len(maps[b])
+            )
     assert math.isclose(float(out["whole"]), whole, rel_tol=1e-9)
     assert math.isclose(float(out["dense"]), dense, rel_tol=1e-9)
     assert math.isclose(float(out["loss"]), (whole + dense) / 2, rel_tol=1e-9)
@@ -83,7 +85,9 @@ def test_pixpro(instance):
         target.append(at_positions(heads.dense(there)))
         middle.append([[centre(g, i, j, side) for i in range(side) for j in range(side)] for g in geometry])
         if instance:
-            wholes.append((method.predictor(method.projector.whole(maps.mean((2, 3)))), heads.whole(there.mean((2, 3)))))
+            wholes.append(
+                (method.predictor(method.projector.whole(maps.mean((2, 3)))), heads.whole(there.mean((2, 3))))
+            )
     total = pairs = 0
     for b in range(len(batch)):
         size = max(float((g[b, :2, :2].sum(1) / side).norm()) for g in batch.geometry["views"])
@@ -107,7 +111,9 @@ def test_pixpro(instance):
 def propagated(method, at):
     """The pixel propagation module, one position after the other."""
     weight, bias = method.propagate.transform.weight, method.propagate.transform.bias
-    return [[sum(max(cosine(x, y), 0) ** 2 * (weight @ y + bias) for y in image) for x in image] for image in at]
+    return [
+        [sum(max(cosine(x, y), 0) ** 2 * (weight @ y + bias) for y in image) for x in image] for image in at
+    ]
 
 
 def centre(geometry, row, column, side):
@@ -116,7 +122,7 @@ def centre(geometry, row, column, side):
 
 
 def test_pixpros_teacher_follows():
-    method, batch = prepared("pixpro")
+    method, _ = prepared("pixpro")
     before = [p.clone() for p in method.teacher.parameters()]
     with torch.no_grad():
         for p in (*method.encoder.parameters(), *method.projector.parameters()):
@@ -202,9 +208,11 @@ def test_pcds_teacher_is_by_default_the_encoder_as_it_began():
 
 
 def test_pcd_refuses_in_a_sentence():
-    with pytest.raises(TapetumError, match="heads is 5; it must divide .* width 64"):
+    with pytest.raises(TapetumError, match=r"heads is 5; it must divide .* width 64"):
         sandbox.build(find("pcd"), heads=5)
-    vector = encoders.Encoder.wrap(torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(3 * 32 * 32, 8)), 32)
+    vector = encoders.Encoder.wrap(
+        torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(3 * 32 * 32, 8)), 32
+    )
     with pytest.raises(TapetumError, match="gives no feature maps"):
         sandbox.build(find("pcd"), teacher=vector)
 
@@ -244,5 +252,5 @@ class OnlyItself(find("pixpro")):
 
 @pytest.mark.parametrize("kind", [Uncontrasted, OnlyItself])
 def test_without_its_safeguard_it_collapses_and_is_named(kind):
-    with pytest.raises(check.Broken, match="collapse|tell images apart"):
+    with pytest.raises(check.Broken, match=r"collapse|tell images apart"):
         check.training_learns(kind)

@@ -20,6 +20,11 @@ def rows(*shape, seed=0):
     return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
 
 
+def place(geometry, i, side=3):
+    """Where the middle of the i-th position of a map lies in the image."""
+    return (geometry @ torch.tensor([(i % side + 0.5) / side, (i // side + 0.5) / side, 1.0]))[:2]
+
+
 def two_views(view):
     """The geometry of two draws of a view, for four images."""
     pixels, size = torch.rand(4, 3, 40, 40), torch.full((4, 2), 40.0)
@@ -61,7 +66,9 @@ def test_the_adaptor_does_at_each_position_what_the_head_does_to_the_whole():
         want = F.layer_norm(maps.movedim(1, -1), maps.shape[1:2], norm.weight, norm.bias, norm.eps)
         torch.testing.assert_close(got, want.movedim(-1, 1))
         assert not torch.allclose(got, maps)
-        vit = encoders.build("vit_tiny_patch16_224", 32, patch_size=8, embed_dim=32, depth=1, num_heads=2).eval()
+        vit = encoders.build(
+            "vit_tiny_patch16_224", 32, patch_size=8, embed_dim=32, depth=1, num_heads=2
+        ).eval()
         small = torch.rand(2, 3, 32, 32)
         torch.testing.assert_close(dense.SpatialAdaptor(vit)(small), vit.maps(small))
 
@@ -87,18 +94,18 @@ def test_most_similar_is_lightlys():
     torch.testing.assert_close(take(values, index), select_most_similar(a, b, values))
 
 
-@pytest.mark.parametrize("view", [views.Crop() + views.Flip(), views.Crop() + views.Rotate()], ids=["box", "turned"])
+@pytest.mark.parametrize(
+    "view", [views.Crop() + views.Flip(), views.Crop() + views.Rotate()], ids=["box", "turned"]
+)
 def test_distances_are_in_diagonals_of_the_larger_views_positions(view):
     first, second = two_views(view)
     got, side = dense.distances(first, second, 3), 3
     for b in range(4):
-        def place(geometry, i):
-            at = torch.tensor([(i % side + 0.5) / side, (i // side + 0.5) / side, 1.0])
-            return (geometry[b] @ at)[:2]
-
-        diagonal = max(float((g[b] @ torch.tensor([1.0, 1.0, 0.0]))[:2].norm()) / side for g in (first, second))
+        diagonal = max(
+            float((g[b] @ torch.tensor([1.0, 1.0, 0.0]))[:2].norm()) / side for g in (first, second)
+        )
         for i, j in [(0, 0), (4, 7), (8, 2)]:
-            gap = float((place(first, i) - place(second, j)).norm())
+            gap = float((place(first[b], i) - place(second[b], j)).norm())
             assert math.isclose(float(got[b, i, j]), gap / diagonal, rel_tol=1e-4, abs_tol=1e-5)
 
 
@@ -156,7 +163,9 @@ def test_agreement_is_the_mean_cosine_of_near_pairs():
     total = 0.0
     for b in (0, 2):
         pairs = [(i, j) for i in range(4) for j in range(4) if near[b, i, j]]
-        total += sum(float(F.cosine_similarity(said[b, i], target[b, j], 0)) for i, j in pairs) / len(pairs) / 3
+        total += (
+            sum(float(F.cosine_similarity(said[b, i], target[b, j], 0)) for i, j in pairs) / len(pairs) / 3
+        )
     assert math.isclose(float(dense.agreement(said, target, near)), total, rel_tol=1e-9)
 
 
@@ -170,7 +179,8 @@ def test_segment_contrast_is_lightlys_with_its_gradient(target):
         slow = said if target == "own" else [rows(3, 4, 6, seed=s) for s in (4, 5)]
         if ours:
             loss = sum(
-                dense.segment_contrast(said[a], slow[b], slow[a], ids[a], ids[b], 0.1) for a, b in ((0, 1), (1, 0))
+                dense.segment_contrast(said[a], slow[b], slow[a], ids[a], ids[b], 0.1)
+                for a, b in ((0, 1), (1, 0))
             )
         elif target == "own":
             loss = DetConSLoss(0.1)(*said, *ids)

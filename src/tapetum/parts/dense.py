@@ -1,5 +1,6 @@
 """Features at every position of a map: heads on them, where they lie in the image, segments, contrast."""
 
+import itertools
 from collections.abc import Callable
 
 import torch
@@ -27,7 +28,7 @@ def columns(maps: Tensor) -> Tensor:
 def convs(*widths: int, norm: Callable[[int], nn.Module] | None = nn.BatchNorm2d) -> nn.Sequential:
     """Convolutions of one pixel with norm and ReLU between them: an mlp at every position."""
     layers: list[nn.Module] = []
-    for a, b in zip(widths[:-2], widths[1:-1]):
+    for a, b in itertools.pairwise(widths[:-1]):
         layers += [nn.Conv2d(a, b, 1, bias=norm is None), *([norm(b)] if norm else []), nn.ReLU()]
     return nn.Sequential(*layers, nn.Conv2d(widths[-2], widths[-1], 1))
 
@@ -70,8 +71,8 @@ class PixelPropagation(nn.Module):
 
 
 class SpatialAdaptor(nn.Module):
-    """What an encoder makes of its pooled features, made at each position instead: [B, D, H, W]. A position is
-    a map of one pixel, whose mean is itself, so the head stays as it was learnt (arXiv:2211.00218)."""
+    """What an encoder makes of its pooled features, made at each position instead: [B, D, H, W]. A position
+    is a map of one pixel, whose mean is itself, so the head stays as it was learnt (arXiv:2211.00218)."""
 
     def __init__(self, encoder: Encoder):
         super().__init__()
@@ -129,7 +130,7 @@ def _diagonal(geometry: Tensor | Bent) -> Tensor:
 
 
 def cells(count: int, geometry: Tensor | Bent, maps: Tensor) -> Tensor:
-    """`segments` of a view's maps [B, D, H, H]: the cells of a regular grid of count x count over the image."""
+    """`segments` of a view's maps [B, D, H, H]: a regular grid of count x count over the image."""
     masks = torch.arange(count**2, device=maps.device).view(1, count, count).expand(len(maps), -1, -1)
     return segments(masks, count**2, geometry, maps.shape[-1])
 
@@ -149,17 +150,17 @@ def segments(masks: Tensor, count: int, geometry: Tensor | Bent, side: int) -> T
 
 
 def drawn(shares: Tensor, u: Tensor) -> tuple[Tensor, Tensor]:
-    """Some of the segments that a view shows, with replacement, each as likely: their numbers [B, M] and their
-    shares [B, M, H, W], of `segments` [B, K, H, W], chosen by u [B, M] in [0, 1)."""
+    """Some of the segments that a view shows, with replacement, each as likely: their numbers [B, M] and
+    their shares [B, M, H, W], of `segments` [B, K, H, W], chosen by u [B, M] in [0, 1)."""
     there = shares.sum((2, 3)) > 0  # [B, K]
-    order = there.int().argsort(1, descending=True, stable=True)
+    order = there.int().argsort(dim=1, descending=True, stable=True)
     ids = order.gather(1, (u * there.sum(1, keepdim=True)).long())
     return ids, take(shares.flatten(2), ids).unflatten(2, shares.shape[2:])
 
 
 @precise
 def pooled(maps: Tensor, shares: Tensor) -> Tensor:
-    """The mean of maps [B, D, H, W] over each of the segments that have these shares [B, M, H, W]: [B * M, D]."""
+    """The mean of maps [B, D, H, W] over segments with these shares [B, M, H, W]: [B * M, D]."""
     total = shares.flatten(2) @ columns(maps)  # [B, M, D]
     return (total / shares.sum((2, 3))[..., None].clamp(min=1e-6)).flatten(0, 1)
 

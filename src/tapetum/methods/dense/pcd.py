@@ -1,4 +1,4 @@
-"""Each position says what a frozen teacher says there, and nothing it said of other images. arXiv:2211.00218"""
+"""Each position says what a frozen teacher says there, not what it said of other images. arXiv:2211.00218"""
 
 from torch.nn import functional as F
 
@@ -40,7 +40,9 @@ class PCD(Method):
         if not teacher.gives("maps"):
             raise TapetumError(f"the teacher {teacher.name} gives no feature maps, which PCD learns from.")
         if encoder.dim % heads:
-            raise TapetumError(f"method.heads is {heads}; it must divide {encoder.name}'s width {encoder.dim}.")
+            raise TapetumError(
+                f"method.heads is {heads}; it must divide {encoder.name}'s width {encoder.dim}."
+            )
         self.views = {"x": views.moco_v2()}
         self.teacher = Frozen(SpatialAdaptor(teacher))
         self.attention = SelfAttention(encoder.dim, heads)

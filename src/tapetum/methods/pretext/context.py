@@ -36,12 +36,14 @@ class Context(Method):
         pair = self.pair(batch["x"], label, batch.random("place", (3, 2)))  # [B, 2, C, s, s]
         colour = batch.random("colour", (2, 3)).flatten(0, 1)
         said = self.encoder(one_channel(pair.flatten(0, 1), self.encoder.mean, colour))  # [2B, D]
-        return classified(self.classifier(said.view(len(pair), -1)), label)
+        return classified(self.classifier(said.reshape(len(pair), -1)), label)
 
     def pair(self, x, label, place):
         """A patch of x, anywhere, and its neighbour on the side `label`; place [B, 3, 2] says where."""
         room, towards = x.shape[-1], self.around[label]  # [B, 2]
-        side = whole_patches(room / (2 + self.gap + 2 * self.jitter), self.encoder.patch, room / (2 + self.gap))
+        side = whole_patches(
+            room / (2 + self.gap + 2 * self.jitter), self.encoder.patch, room / (2 + self.gap)
+        )
         step, loose = round((1 + self.gap) * side), round(self.jitter * side)
         loose = min(loose, (room - side - step) // 2)
         free = room - side - towards.abs() * step - 2 * loose

@@ -44,7 +44,7 @@ class Jigsaw(Method):
         label = (batch.random("order") * len(self.orders)).long()
         tiles = tiles[torch.arange(len(tiles), device=label.device)[:, None], self.orders[label]]
         said = self.each(self.encoder(tiles.flatten(0, 1)))  # [9B, D]
-        return classified(self.classifier(said.view(len(tiles), -1)), label)
+        return classified(self.classifier(said.reshape(len(tiles), -1)), label)
 
     def tiles(self, x, place):
         """A tile of each of nine cells of x, somewhere in it by place [B, 9, 2] in [0, 1)."""

@@ -49,14 +49,18 @@ class MultiTask(Method):
                 f"with {len(weights)} weights."
             )
         if astray := [text for text in settings if text.partition(".")[0] not in methods or "=" not in text]:
-            raise TapetumError(f"multi_task's setting {astray[0]!r} is not of the form `{methods[0]}.name=value`.")
+            raise TapetumError(
+                f"multi_task's setting {astray[0]!r} is not of the form `{methods[0]}.name=value`."
+            )
         facts = {"images": images, "image_size": image_size, "channels": channels, "hidden": hidden}
         self.tasks = nn.ModuleDict({name: task(name, encoder, facts, settings) for name in methods})
         self.weights = dict(zip(methods, weights or len(methods) * (1.0,)))
         self.views, rates = {}, []
         for name, one in self.tasks.items():
             drained = harmonise and not isinstance(one, Colourisation)
-            self.views[name] = mapped(one.views, lambda view: view + views.Gray(1.0)) if drained else one.views
+            self.views[name] = (
+                mapped(one.views, lambda view: view + views.Gray(1.0)) if drained else one.views
+            )
             rates += [(rf"^tasks\.{name}\..*(?:{pattern})", rate) for pattern, rate in one.rates]
         self.rates = tuple(rates)
 
