@@ -6,6 +6,7 @@ import torch
 from benchmark_modules import ROOT, load
 from tapetum.methods import find
 from tapetum.train import config, sandbox, setup
+from tapetum.views import nest
 
 WAYS = ("forwards", "backwards")
 learn, learned, rows, speed, where = map(load, ("learn", "learned", "rows", "speed", "where"))
@@ -24,11 +25,14 @@ def kept(tmp_path, monkeypatch):
 
 
 def test_every_recipe_names_a_method_and_settings_that_it_has():
-    for budget in ("two-minutes", "ten-minutes"):
+    assert len(learn.recipes("cifar10-200-epochs")) >= 10
+    for budget in ("two-minutes", "ten-minutes", "cifar10-200-epochs"):
         for one in learn.recipes(budget).values():
             own, groups = config.split(config.flattened(one.settings))
-            config.parsed(groups, own["method"])
-            assert budget == "ten-minutes" or one.kind in learn.KINDS
+            groups = config.parsed(groups, own["method"])
+            views = sandbox.build(find(own["method"])).views
+            nest.configured(views, groups["views"])
+            assert budget != "two-minutes" or one.kind in learn.KINDS
 
 
 @pytest.mark.parametrize("name", sorted(f.stem for f in (ROOT / "benchmarks" / "lightlys").glob("*.py")))

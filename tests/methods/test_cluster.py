@@ -324,7 +324,9 @@ def test_scan_agrees_with_neighbours_and_uses_all_clusters():
     over = looked(method)
     features = over(method.encoder)
     near = NearestNeighbors(n_neighbors=8, metric="cosine").fit(features).kneighbors(features)[1]
-    assert [set(row) - {i} for i, row in enumerate(near.tolist())] == [set(r) for r in method.neighbours.tolist()]
+    assert [set(row) - {i} for i, row in enumerate(near.tolist())] == [
+        set(r) for r in method.neighbours.tolist()
+    ]
     torch.testing.assert_close(method.bank, method.classifier(features).softmax(1))
     out = method.loss(batch, 0.0)
     p = method.classifier(method.encoder(batch["strong"])).softmax(1)
@@ -395,7 +397,7 @@ SAFEGUARDS = [
 def test_without_its_safeguard_it_collapses(name, part, without, monkeypatch):
     kind = find(name)
     monkeypatch.setattr(importlib.import_module(kind.__module__), part, without)
-    with pytest.raises(check.Broken, match="tell images apart|collapse"):
+    with pytest.raises(check.Broken, match=r"tell images apart|collapse"):
         check.training_learns(kind)
 
 
