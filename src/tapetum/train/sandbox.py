@@ -18,7 +18,16 @@ from tapetum.train.loop import fit
 from tapetum.train.optimizer import OptimizerSettings
 from tapetum.views import Batch
 
-SMALL = {"hidden": 32, "dim": 16, "width": 32, "depth": 1, "prototypes": 24, "queue": 64, "small_crops": 2}
+SMALL = {
+    "hidden": 32,
+    "dim": 16,
+    "width": 32,
+    "depth": 1,
+    "prototypes": 24,
+    "queue": 64,
+    "noise": 16,
+    "small_crops": 2,
+}
 CLASSES, BATCH = 4, 16
 
 
