@@ -21,6 +21,7 @@ METHODS = ["mocov2", "mocov3", "nnclr", "dcl", "dclw", "npid", "mochi", "ressl"]
 
 
 def cos(a, b):
+    a, b = a.detach(), b.detach()
     return float(a @ b) / math.sqrt(float(a @ a) * float(b @ b))
 
 
