@@ -25,6 +25,7 @@ def draw():
 
 
 def cos(a, b):
+    a, b = a.detach(), b.detach()
     return float(a @ b) / math.sqrt(float(a @ a) * float(b @ b))
 
 

@@ -25,6 +25,7 @@ SMALL = {
     "depth": 1,
     "prototypes": 24,
     "queue": 64,
+    "noise": 16,
     "small_crops": 2,
     "permutations": 8,
 }

@@ -14,8 +14,8 @@ class NPID(Method):
     images: number of training images, from the data.
     dim: width of the vectors.
     temperature: divides the cosine similarities.
-    noise: number of other vectors that an image is told from; 0 tells it from all images (softmax).
-    proximal: weight of the squared distance to the image's own last vector.
+    noise: number of vectors of the memory that an image is told from; 0 tells it from all (softmax).
+    proximal: weight, beside noise, of the squared distance to the image's own last vector.
     momentum: how much of itself a remembered vector keeps; the authors' code has 0.5 and no proximal term.
     """
 
@@ -39,13 +39,13 @@ class NPID(Method):
     def loss(self, batch, t):
         v, index = unit(self.projector(self.encoder(batch["x"]))), batch["index"]
         own = self.bank[index]  # [B, D]
+        moved = (v - own).square().sum(1).mean()
         if self.noise:
             drawn = (batch.random("noise", (self.noise,), per="batch") * len(self.bank)).long()
-            loss = noise_contrast(v, own, self.bank[drawn], self.temperature)
+            loss = noise_contrast(v, own, self.bank[drawn], self.temperature) + self.proximal * moved
         else:
             loss = among_all(v, index, self.bank, self.temperature)
-        moved = (v - own).square().sum(1).mean()
-        return {"loss": loss + self.proximal * moved, "moved": moved, "keep": {"index": index, "vectors": v}}
+        return {"loss": loss, "moved": moved, "keep": {"index": index, "vectors": v}}
 
     def after_step(self, t, keep):
         old = self.bank[keep["index"]]
