@@ -164,7 +164,7 @@ def one_by_one(factors: dict[str, list[str]]) -> list[Cell]:
 def check(data: Any, flat: Flat, sources: dict[Any, Source], how: dict[str, Any]) -> None:
     """Raise TapetumError for whatever a run with these settings, or its measuring, would refuse."""
     own, groups = config.split(flat)
-    given = dict.fromkeys(settings.allowed(verbs.pretrain)) | defaults.PLAIN
+    given: Flat = dict.fromkeys(settings.allowed(verbs.pretrain)) | defaults.PLAIN
     given |= settings.check("setting of pretrain", own, verbs.pretrain)
     key = given["labels"], given["split"]
     if key not in sources:
@@ -198,8 +198,8 @@ def remember(folder: Path, base: Flat, source: Source) -> None:
 
 def pretrain(data: Any, run: Path, seed: int, flat: Flat) -> None:
     own, groups = config.split(flat)
-    given = {f"{name}_settings": values for name, values in groups.items()}
-    verbs.pretrain(data, out=str(run), resume="auto", seed=seed, **own, **given)
+    own |= {f"{name}_settings": values for name, values in groups.items()}
+    verbs.pretrain(data, out=str(run), resume="auto", seed=seed, **own)
 
 
 def measured(data: Any, run: Path, flat: Flat, how: dict[str, Any], baselines: bool) -> list[Result]:
