@@ -39,7 +39,9 @@ def test_sinkhorn_does_not_underflow():
 
 def uneven(seed=3):
     g = torch.Generator().manual_seed(seed)
-    return (torch.randn(24, 4, dtype=torch.float64, generator=g) + torch.tensor([3.0, 0, 0, -1])).log_softmax(1)
+    return (torch.randn(24, 4, dtype=torch.float64, generator=g) + torch.tensor([3.0, 0, 0, -1])).log_softmax(
+        1
+    )
 
 
 def test_equal_partition_is_the_alternating_normalisation():
