@@ -2,6 +2,7 @@
 
     python -m benchmarks.learn                        # every method for two minutes, once
     python -m benchmarks.learn simclr byol --seeds 0,1,2
+    python -m benchmarks.learn --beside-lightly       # ours and lightly's modules, seeds 0,1,2 (hours)
     python -m benchmarks.learn --budget ten-minutes   # the recipes of recipes/ten-minutes
     python -m benchmarks.learn --table                # only rewrite the tables and docs/methods.md
 
@@ -17,7 +18,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -56,16 +57,35 @@ class Recipe:
 
     @property
     def method(self) -> str:
-        return self.settings["method"]["name"]
+        return self.name.removeprefix(learned.LIGHTLY)
+
+    def of_lightly(self) -> "Recipe":
+        """The same with the method made of lightly's modules."""
+        file = ROOT / "benchmarks" / "lightlys" / f"{self.name}.py"
+        method = {**self.settings["method"], "name": str(file.relative_to(ROOT))}
+        return replace(self, name=learned.LIGHTLY + self.name, settings={**self.settings, "method": method})
 
     @property
     def fingerprint(self) -> str:
         return hashlib.sha256(json.dumps(self.settings, sort_keys=True).encode()).hexdigest()[:12]
 
+    def write(self, path: Path) -> None:
+        """As a file for `tapetum pretrain --config`."""
+        path.parent.mkdir(parents=True, exist_ok=True)
+        config.write(path, config.flattened(self.settings))
+
 
 def recipes(budget: str) -> dict[str, Recipe]:
     """The recipes of a budget, which is a folder of recipes/, by name."""
     return {file.stem: recipe(file) for file in sorted((ROOT / "recipes" / budget).glob("*.yaml"))}
+
+
+def beside_lightly() -> dict[str, Recipe]:
+    """The recipes of the methods that lightly's modules make as well, each followed by theirs."""
+    own = recipes("two-minutes")
+    names = [f.stem for f in sorted((ROOT / "benchmarks" / "lightlys").glob("*.py")) if f.stem in own]
+    pairs = [one for name in names for one in (own[name], own[name].of_lightly())]
+    return {one.name: one for one in pairs}
 
 
 def recipe(file: Path) -> Recipe:
@@ -94,13 +114,12 @@ def kind_of(method: str) -> str:
 def train(one: Recipe, seed: int, out: Path) -> tuple[float, bool]:
     """Train as a user would; gives the seconds, and whether it ran in one go."""
     fresh = not (out / "config.yaml").exists()
-    out.parent.mkdir(parents=True, exist_ok=True)
     written = out.with_suffix(".yaml")
-    config.write(written, config.flattened(one.settings))
+    one.write(written)
     command = [sys.executable, "-m", "tapetum", "pretrain", str(rows.data("cifar10.zip"))]
     command += ["--out", str(out), "--resume", "auto", "--config", str(written), "--seed", str(seed)]
     began = time.monotonic()
-    subprocess.run(command, check=True)
+    subprocess.run(command, check=True, cwd=ROOT)
     return time.monotonic() - began, fresh
 
 
@@ -214,7 +233,9 @@ def encoders_used(used: Mapping[str, Recipe]) -> dict[str, dict]:
 def write() -> None:
     """Rewrite the tables and docs/methods.md."""
     budgets = ("two-minutes", "ten-minutes")
-    learned.write({b: {name: one.fingerprint for name, one in recipes(b).items()} for b in budgets})
+    known = {b: {name: one.fingerprint for name, one in recipes(b).items()} for b in budgets}
+    known["two-minutes"] |= {name: one.fingerprint for name, one in beside_lightly().items()}
+    learned.write(known)
 
 
 def keep(file: Path, row: dict) -> None:
@@ -231,17 +252,20 @@ def main() -> None:
     )
     parser.add_argument("methods", nargs="*", help="names of recipes, or baselines; all by default")
     parser.add_argument("--budget", choices=("two-minutes", "ten-minutes"), default="two-minutes")
-    parser.add_argument("--seeds", default="0", help="separated by commas")
+    parser.add_argument("--seeds", help="separated by commas [0; 0,1,2 beside lightly]")
+    parser.add_argument("--beside-lightly", action="store_true", help="ours and lightly's in turn")
     parser.add_argument("--table", action="store_true", help="only rewrite the tables")
     asked = parser.parse_args()
-    known, file = recipes(asked.budget), RESULTS / f"cifar10-{asked.budget}.jsonl"
+    known = beside_lightly() if asked.beside_lightly else recipes(asked.budget)
+    file = RESULTS / f"cifar10-{asked.budget}.jsonl"
+    seeds = asked.seeds or ("0,1,2" if asked.beside_lightly else "0")
     if wrong := set(asked.methods) - {*known, "baselines"}:
         sys.exit(f"error: there is no recipe for {', '.join(sorted(wrong))}; there are {', '.join(known)}.")
     wanted = [name for name in known if not asked.methods or name in asked.methods]
-    for seed in [] if asked.table else [int(s) for s in asked.seeds.split(",")]:
+    for seed in [] if asked.table else [int(s) for s in seeds.split(",")]:
         for name in wanted:
             learn(known[name], seed, asked.budget, file)
-        if not asked.methods or "baselines" in asked.methods:
+        if "baselines" in asked.methods or not (asked.methods or asked.beside_lightly):
             baselines(known, [seed], file)
         write()
     write()
