@@ -129,6 +129,8 @@ def assignment(gain: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         columns, rows = assignment(np.asarray(gain).T)
         order = rows.argsort()
         return rows[order], columns[order]
+    if len(cost) == cost.shape[1]:  # all columns are taken, so only what differs between rows decides:
+        cost = cost - cost.mean(0)  # rows that are alike no longer all begin at the same columns
     of_row, of_column = np.full(len(cost), -1), np.full(cost.shape[1], -1)  # the partner of each
     row_price, column_price = np.zeros(len(cost)), np.zeros(cost.shape[1])  # the dual solution
     for start in range(len(cost)):

@@ -26,9 +26,7 @@ def sinkhorn(scores: Tensor, temperature: float, iterations: int = 3) -> Tensor:
 
 @torch.no_grad()
 @precise
-def equal_partition(
-    logp: Tensor, sharpness: float, tolerance: float = 0.05, iterations: int = 500
-) -> Tensor:
+def equal_partition(logp: Tensor, sharpness: float, tolerance: float = 0.05, iterations: int = 500) -> Tensor:
     """Log-probabilities [N, K] of all images -> probabilities Q [N, K] that give each label N / K images.
 
     Q maximises sum(Q * logp) plus its entropy over `sharpness` (lambda, arXiv:1911.05371), by Sinkhorn's

@@ -17,7 +17,8 @@ from tapetum.parts.losses import precise
 class SCAN(Method):
     """Begin it from features that are good already: `--weights RUN`.
 
-    A neighbour speaks through a bank of what its view was named last; in the paper it is in the batch.
+    Neighbours speak through a bank of what their views were named last; in the paper one of them is in the
+    batch. A batch of which no image is sure goes on as before instead of learning nothing.
 
     Args:
         images: number of training images, from the data.
@@ -61,26 +62,26 @@ class SCAN(Method):
 
     def loss(self, batch, t):
         scores, index = self.named(batch["strong"]), batch["index"]  # [B, K]
-        keep = {"index": index, "said": scores.softmax(1)}
+        near = self.bank[self.neighbours[index]]  # [B, k, K]
+        uneven = imbalance(scores)
+        out = {"loss": self.entropy * uneven - agreement(scores, near), "imbalance": uneven, "sure": 0.0}
         if t >= self.labelling:
             with torch.no_grad():
-                sure, label = self.named(batch["weak"]).float().softmax(1).max(1)
-            sure = sure > self.confidence
-            loss = balanced_cross_entropy(scores, label, sure)
-            return {"loss": loss, "sure": sure.float().mean(), "keep": keep}
-        pick = (batch.random("neighbour") * self.neighbours.shape[1]).long()
-        friend = self.bank[self.neighbours[index, pick]]
-        agree, spread = agreement(scores, friend), imbalance(scores)
-        return {"loss": self.entropy * spread - agree, "imbalance": spread, "keep": keep}
+                surest, label = self.named(batch["weak"]).float().softmax(1).max(1)
+            sure = surest > self.confidence
+            out["sure"] = mean(sure.float().mean())
+            labelled = balanced_cross_entropy(scores, label, sure)
+            out["loss"] = torch.where(out["sure"] > 0, labelled, out["loss"])
+        return {**out, "keep": {"index": index, "said": scores.softmax(1)}}
 
     def after_step(self, t, keep):
         self.bank[keep["index"]] = keep["said"].to(self.bank)
 
 
 @precise
-def agreement(scores: Tensor, other: Tensor) -> Tensor:
-    """The mean logarithm of the probability that scores [B, K] and probabilities [B, K] name one cluster."""
-    return (scores.log_softmax(1) + other.log()).logsumexp(1).mean()
+def agreement(scores: Tensor, near: Tensor) -> Tensor:
+    """The mean log-probability that scores [B, K] and each of near [B, k, K] name one cluster."""
+    return (scores.log_softmax(1)[:, None] + near.log()).logsumexp(2).mean()
 
 
 @precise
