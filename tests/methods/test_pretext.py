@@ -242,17 +242,19 @@ def test_multi_tasks_methods_draw_numbers_of_their_own():
 
 def test_multi_task_shows_grey_images_where_colourisation_does():
     method, batch = prepared("multi_task")
-    for name in ("context", "diet"):
+    for name in ("context", "simclr"):
         for x in leaves_of(batch[name]):
             torch.testing.assert_close(x[:, 0], x[:, 1])
     assert (batch["colourisation"]["x"][:, 0] != batch["colourisation"]["x"][:, 1]).any()
-    assert len(list(leaves(method.views))) == 3
+    assert len(list(leaves(method.views))) == 4
     _, batch = prepared("multi_task", harmonise=False)
-    assert (batch["diet"]["x"][:, 0] != batch["diet"]["x"][:, 1]).any()
+    assert (batch["context"]["x"][:, 0] != batch["context"]["x"][:, 1]).any()
 
 
 def leaves_of(tree):
-    return [x for part in tree.values() for x in leaves_of(part)] if isinstance(tree, dict) else [tree]
+    if isinstance(tree, dict):
+        tree = list(tree.values())
+    return [x for part in tree for x in leaves_of(part)] if isinstance(tree, list) else [tree]
 
 
 def test_multi_task_is_saved_with_one_name_for_the_encoder_and_restored(tmp_path):
@@ -282,7 +284,7 @@ def test_multi_task_is_saved_with_one_name_for_the_encoder_and_restored(tmp_path
         ({"methods": ("multi_task",)}, "cannot hold multi_task"),
         ({"methods": ("mae",)}, "cannot hold mae.*tokens"),
         ({"settings": ("dino.dim=3",)}, "not of the form `context.name=value`"),
-        ({"settings": ("diet.smothing=0.5",)}, "did you mean 'smoothing'"),
+        ({"settings": ("simclr.temprature=0.5",)}, "did you mean 'temperature'"),
     ],
 )
 def test_multi_task_refuses_in_a_sentence(settings, says):

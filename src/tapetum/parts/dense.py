@@ -117,9 +117,9 @@ def distances(first: Tensor | Bent, second: Tensor | Bent, side: int) -> Tensor:
 
     The image is taken as the square into which it was squashed.
     """
-    at = [columns(carry.places(geometry, side)) for geometry in (first, second)]  # 2 x [B, N, 2]
+    here, there = (columns(carry.places(geometry, side)) for geometry in (first, second))  # [B, N, 2]
     diagonal = torch.maximum(_diagonal(first), _diagonal(second)) / side  # [B]
-    gap = torch.cdist(*at, compute_mode="donot_use_mm_for_euclid_dist")
+    gap = torch.cdist(here, there, compute_mode="donot_use_mm_for_euclid_dist")
     return gap / diagonal[:, None, None]
 
 

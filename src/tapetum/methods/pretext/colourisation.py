@@ -15,7 +15,7 @@ class Colourisation(Method):
     """Guesses at each position of the encoder's map. How common colours are is counted while training.
 
     Args:
-    spacing: side of a bin of colours in units of Lab; 10 gives some 300 bins.
+    spacing: side of a bin of colours in units of Lab; 10 gives 260 within sRGB (the paper has 313).
     neighbours: among how many bins a colour is shared.
     spread: of the Gaussian that shares it, in units of Lab.
     uniform: share of the weights that every colour has alike; 1 weighs all the same.

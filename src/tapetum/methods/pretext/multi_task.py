@@ -17,15 +17,15 @@ from tapetum.views.nest import mapped
 
 
 class MultiTask(Method):
-    """The paper's tasks are context, colours, single images told apart (here DIET), and the motion of pixels
-    in videos, which has no place among images.
+    """The paper's tasks are context, colours, single images told apart (SimCLR in place of triplets), and
+    the motion of pixels in videos, which has no place among images.
 
     Args:
     images, image_size, channels: from the data and the run, for the methods that ask for them.
     methods: names of the methods; none that needs classes.
     weights: of their losses, in the same order; all 1 where none are given.
     hidden: width of their hidden layers, for those that have such.
-    settings: more settings of theirs, as `diet.smoothing=0.5`.
+    settings: more settings of theirs, as `simclr.temperature=0.2`.
     harmonise: show all methods grey images, since colourisation sees no others.
     """
 
@@ -36,7 +36,7 @@ class MultiTask(Method):
         images: Count,
         image_size: Count,
         channels: Count,
-        methods: tuple[str, ...] = ("context", "colourisation", "diet"),
+        methods: tuple[str, ...] = ("context", "colourisation", "simclr"),
         weights: tuple[Amount, ...] = (),
         hidden: Count = 4096,
         settings: tuple[str, ...] = (),
@@ -53,14 +53,13 @@ class MultiTask(Method):
                 f"multi_task's setting {astray[0]!r} is not of the form `{methods[0]}.name=value`."
             )
         facts = {"images": images, "image_size": image_size, "channels": channels, "hidden": hidden}
-        self.tasks = nn.ModuleDict({name: task(name, encoder, facts, settings) for name in methods})
+        tasks = {name: task(name, encoder, facts, settings) for name in methods}
+        self.tasks = nn.ModuleDict(tasks)
         self.weights = dict(zip(methods, weights or len(methods) * (1.0,)))
         self.views, rates = {}, []
-        for name, one in self.tasks.items():
-            drained = harmonise and not isinstance(one, Colourisation)
-            self.views[name] = (
-                mapped(one.views, lambda view: view + views.Gray(1.0)) if drained else one.views
-            )
+        for name, one in tasks.items():
+            grey = harmonise and not isinstance(one, Colourisation)
+            self.views[name] = mapped(one.views, drained) if grey else one.views
             rates += [(rf"^tasks\.{name}\..*(?:{pattern})", rate) for pattern, rate in one.rates]
         self.rates = tuple(rates)
 
@@ -85,6 +84,10 @@ class MultiTask(Method):
         for name, one in self.tasks.items():
             own = f"{name}."
             one.after_step(t, {k.removeprefix(own): x for k, x in keep.items() if k.startswith(own)})
+
+
+def drained(view):
+    return view + views.Gray(1.0)
 
 
 def task(name, encoder, facts, settings):
