@@ -30,6 +30,7 @@ __all__ = [
     "preview",
     "protocols",
     "report",
+    "ui",
 ]
 SHARED = (
     "demo",
@@ -59,6 +60,7 @@ if TYPE_CHECKING:
         preview,
         protocols,
         report,
+        ui,
     )
 
 
