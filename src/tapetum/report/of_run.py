@@ -12,7 +12,6 @@ from tapetum.base.console import say, size, warn
 from tapetum.base.errors import TapetumError
 from tapetum.base.files import write_atomic
 from tapetum.data.source import Source
-from tapetum.encoders import load
 from tapetum.evaluate.scoreboard import compare
 from tapetum.features import Extractor, in_order
 from tapetum.report import answered as answering
@@ -20,15 +19,8 @@ from tapetum.report import patches, sheet, story
 from tapetum.report.answered import Answered
 from tapetum.report.atlas import Atlas, Map, atlas, chosen, queries
 from tapetum.report.compare import words as compared_words
-from tapetum.report.page import (
-    Page,
-    Section,
-    bullets,
-    facts,
-    paragraph,
-    picture,
-    tag,
-)
+from tapetum.report.halfway import encoder_of
+from tapetum.report.page import Page, Section, bullets, facts, paragraph, picture, tag
 from tapetum.report.parts import (
     confusion_section,
     files_section,
@@ -42,7 +34,6 @@ from tapetum.train import config
 from tapetum.train.setup import source_of
 
 VIEWS, PATCHES, QUERIES = 4, 8, 8  # images of the sheet of views, of pictures of patches, with neighbours
-AFTER = "They appear when the run is finished."
 
 
 def report(
@@ -87,12 +78,15 @@ def of_run(told: Story, data: str | None, images: int, how: Map, seed: int, devi
     found: Atlas | None = None
     answers: Answered | None = None
     extractor = None
-    if source is not None and told.finished:
+    if source is not None:
         places = [p for place in (data, told.settings.get("test_data"), told.settings.get("data")) if place
                   for p in answering.around(place)]  # fmt: skip
         try:
-            answers = answering.read(told.folder / "results.json", told.results, places, labels)
-            extractor = Extractor(load(told.folder), device=device)
+            network, unfinished = encoder_of(told, source)
+            lacking += [unfinished] if unfinished else []
+            if told.finished:
+                answers = answering.read(told.folder / "results.json", told.results, places, labels)
+            extractor = Extractor(network, device=device)
             found = _atlas(extractor, answers.source if answers else source, answers, images, seed, how)
         except TapetumError as error:
             warn(str(error))
@@ -129,8 +123,6 @@ def _images(told: Story, data: str | None, labels: Any) -> tuple[Source | None, 
     lacking = []
     if not data and source.fingerprint() != told.settings.get("fingerprint"):
         lacking.append(f"The images in {place} have changed since the run was begun.")
-    if not told.finished:
-        lacking.append(f"There is no encoder yet, so there is no map and there are no neighbours. {AFTER}")
     return in_order(source), lacking
 
 
