@@ -1,0 +1,61 @@
+"""Masks made of random rectangles of patches, so that what is hidden hangs together."""
+
+import math
+
+import torch
+from torch import Tensor
+
+from tapetum.views import Batch
+
+TRIES = 24  # rectangles for an image; a third of them is usually enough
+LONGEST = math.log(1 / 0.3)  # the rectangles' height / width lies between 0.3 and 1 / 0.3
+
+
+def blocks(
+    batch: Batch, grid: int, share: Tensor | float, *, exact: bool = False, name: str = "blocks"
+) -> Tensor:
+    """Hide random rectangles until `share` of an image's patches is hidden (BEiT, arXiv:2106.08254).
+
+    The smallest rectangle covers a ninth of the grid, as BEiT's 16 of 14 x 14 patches do; the largest what
+    is still to be hidden.
+
+    Args:
+        batch: gives the random numbers, each image its own.
+        grid: patches a side.
+        share: of the patches, in [0, 1]: one number, or each image's own [B].
+        exact: hide exactly int(share * N) patches; the last rectangle then loses some, at random. Otherwise
+            it is whole, and an image may have some more hidden (an eighth of the grid, seldom).
+        name: of the random numbers; several masks of one batch need several.
+
+    Returns [B, N] bool, True where a patch is hidden, row by row.
+    """
+    u = batch.random(name, (TRIES, 4))  # [B, TRIES, 4]
+    count = (torch.as_tensor(share, device=u.device).expand(len(u)) * grid**2 + 1e-4).long()  # [B]
+    when = torch.full((len(u), grid, grid), TRIES, device=u.device)  # the try that hides a patch
+    for k in range(TRIES):
+        left = count - (when < TRIES).sum((1, 2))  # [B]
+        hidden = _rectangles(u[:, k], left, grid) & (left > 0)[:, None, None]
+        when = when.where((when < TRIES) | ~hidden, k)
+    when = when.flatten(1)
+    if not exact:
+        return when < TRIES
+    order = (when + batch.random(f"{name} order", (grid**2,))).argsort(1)  # [B, N]
+    return order.argsort(1) < count[:, None]
+
+
+def _rectangles(u: Tensor, left: Tensor, grid: int) -> Tensor:
+    """One rectangle for each image from u [B, 4] where `left` [B] patches are to be hidden: [B, grid, grid]."""
+    least = max(1, (grid // 3) ** 2)
+    area = least + u[:, 0] * (left - least).clamp(min=0)
+    aspect = ((2 * u[:, 1] - 1) * LONGEST).exp()
+    height, width = (side.sqrt().round().clamp(1, grid) for side in (area * aspect, area / aspect))
+    down = _within(u[:, 2], height, grid)  # [B, grid]
+    across = _within(u[:, 3], width, grid)
+    return down[:, :, None] & across[:, None, :]
+
+
+def _within(u: Tensor, length: Tensor, grid: int) -> Tensor:
+    """Which of `grid` places [B, grid] lie in a stretch of that length [B] that begins anywhere it fits."""
+    start = (u * (grid - length + 1)).floor()[:, None]
+    at = torch.arange(grid, device=u.device)
+    return (at >= start) & (at < start + length[:, None])
