@@ -39,33 +39,38 @@ class Tokeniser(nn.Module):
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """What becomes of the patches [B, N, C * patch * patch], and their codes [B, N]."""
-        digits = rounded(self.down(patchify(x, self.patch)), self.levels)
+        digits = self._digits(x)
         return self._patches(digits), self._codes(digits)
 
     @torch.no_grad()
     def codes(self, x: Tensor) -> Tensor:
         """The codes [B, N] of pixels; they give no gradient."""
-        return self._codes(rounded(self.down(patchify(x, self.patch)), self.levels))
+        return self._codes(self._digits(x))
 
     def drawn(self, codes: Tensor) -> Tensor:
         """The patches [B, N, C * patch * patch] that codes [B, N] stand for."""
         return self._patches(codes[..., None] // self.worth % self.levels)
 
+    def _digits(self, x: Tensor) -> Tensor:
+        pixels = patchify(x, self.patch).to(self.up.leave.weight)
+        # about mean 0 and spread 1: as they are, few codes would come into use
+        return rounded(self.down(4 * pixels - 2), self.levels)
+
     def _codes(self, digits: Tensor) -> Tensor:
         return (digits.round().long() * self.worth).sum(-1)
 
     def _patches(self, digits: Tensor) -> Tensor:
-        return self.up((2 * digits / (self.levels - 1) - 1).to(self.up.leave.weight))
+        return (self.up((2 * digits / (self.levels - 1) - 1).to(self.up.leave.weight)) + 2) / 4
 
 
 @precise
 def rounded(z: Tensor, levels: Tensor) -> Tensor:
-    """Any numbers z [..., L] -> whole ones from 0 to levels - 1, with the gradient of those before rounding."""
+    """Any numbers z [..., L] -> whole ones from 0 to levels - 1, with the gradient from before rounding."""
     bounded = (levels - 1) * z.sigmoid()
     return bounded + (bounded.round() - bounded).detach()
 
 
 def share_used(codes: Tensor, count: int) -> Tensor:
-    """How many of `count` codes are in use, as the exponential of their entropy in codes [B, N]; in (0, 1]."""
+    """The share of `count` codes in use: the exponential of the entropy of codes [B, N], in (0, 1]."""
     shares = codes.flatten().bincount(minlength=count) / codes.numel()
     return torch.special.entr(shares).sum().exp() / count
