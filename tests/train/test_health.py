@@ -130,6 +130,7 @@ def test_healthy_histories_are_called_healthy():
         history(rank=2.0),  # as of a network that has learnt to tell two classes
         history(spread=0.9),
         history(spread=0.02),  # as of masked methods
+        everywhere(encoder_weights=7.0, resting=1.0),  # as of BEiT while it learns its codes
         everywhere(knn=0.13),  # labels that nothing reads
         [*everywhere(loss=5.0, losses=[5.0] * 4)[:3], history(loss=5.0, losses=[5.0] * 4)[-1]],  # gap grows
         [row | {"loss": loss, "losses": [loss] * 4} for row, loss in zip(history(), (1.0, 6.5, 6.4, 6.3))],
@@ -195,6 +196,12 @@ def test_the_distance_of_a_teacher_is_that_of_its_own_original():
     holder = nn.Module()
     holder.one, holder.two, holder.teacher = one, two, EMA(two)
     assert probe.nearest(holder, probe.averages(holder)[0]) is two  # type: ignore[arg-type]
+
+
+def test_an_encoder_rests_while_its_rates_say_so():
+    method = sandbox.build(find("beit"), first=0.5)
+    assert [probe.resting(method, t) for t in (0.0, 0.49, 0.6, 1.0)] == [1, 1, 0, 0]
+    assert probe.resting(sandbox.build(find("dino")), 0.0) == 0  # its prototypes alone stand still
 
 
 def watched(kind: str, **settings: Any) -> probe.Probe:
