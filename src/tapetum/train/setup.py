@@ -1,7 +1,7 @@
 """Builds everything a run needs from its settings: data, method, optimiser, feed."""
 
 import inspect
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, get_args
 
@@ -13,10 +13,12 @@ from tapetum.base.console import say, warn
 from tapetum.base.errors import TapetumError
 from tapetum.data import Source, open_data
 from tapetum.data.canvas import Canvas
+from tapetum.encoders.layers import freeze
 from tapetum.methods import find
 from tapetum.methods.method import Method
 from tapetum.parts.schedule import Ramp
 from tapetum.train import defaults, launch, optimizer, sync_norm
+from tapetum.train.anchor import anchored
 from tapetum.train.checkpoint import digest
 from tapetum.train.feed import Feed
 from tapetum.train.optimizer import OptimizerSettings
@@ -76,6 +78,8 @@ def prepare(given: dict[str, Any], groups: dict[str, dict], quiet: bool = False)
         _plain_attention(method)
 
     tuned = OptimizerSettings(**groups.get("optimizer", {}))
+    if tuned.heads_first is None:
+        tuned = replace(tuned, heads_first=0.05 if value["weights"] != "none" else 0.0)
     peak = tuned.peak(value["batch_size"])
     choices["optimizer.lr"] = defaults.Choice(
         peak, "given" if tuned.lr else f"{tuned.name}'s usual rate for a batch of {value['batch_size']}"
@@ -148,10 +152,11 @@ def network(value: dict[str, Any], groups: dict[str, dict], source: Source) -> t
         **looks,
         **groups.get("encoder", {}),
     )
+    freeze(encoder.net, groups.get("optimizer", {}).get("frozen_layers", 0))
     source = source.formed(encoder.spec.form)
-    method = build_method(
-        find(value["method"]), encoder, source, value["image_size"], groups.get("method", {})
-    )
+    kind = find(value["method"])
+    kind = anchored(kind, value["keep_close"]) if value["keep_close"] else kind
+    method = build_method(kind, encoder, source, value["image_size"], groups.get("method", {}))
     method.views = nest.configured(method.views, groups.get("views", {}))
     if encoder.patch:  # 0.43 of 32 pixels is no whole number of patches
         method.views = nest.whole_patches(method.views, value["image_size"], encoder.patch)
