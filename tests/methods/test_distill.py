@@ -367,9 +367,11 @@ def test_without_its_safeguard_a_method_collapses(name, settings, cripple, monke
         check.training_learns(find(name))
 
 
-def test_simsiam_tells_images_apart_by_its_stopped_gradient():
-    """Without it the loss falls further, and hardly asks which image it sees (4 % of the fall, not 75 %)."""
-    told = {}
+def test_simsiams_stopped_gradient_keeps_its_outputs_apart():
+    """The paper's measure (its figure 2): the spread of outputs of length 1, as a share of what they have
+    when they point everywhere. After 100 steps 1.02 to 1.03 with seeds 0 to 2, without the stop 0.68 to 0.82,
+    and the loss then asks less than half as much which image it sees."""
+    apart, told = {}, {}
     for stopped in (True, False):
         method = sandbox.build(find("simsiam"))
         if not stopped:
@@ -380,6 +382,9 @@ def test_simsiam_tells_images_apart_by_its_stopped_gradient():
 
             method.loss = loss
         first = sandbox.train(method, 100, lr=3e-3)[0]["loss"]
+        z = method.projector(method.encoder(sandbox.one_batch(method)["views"][0])).detach()
+        apart[stopped] = float(torch.nn.functional.normalize(z, dim=1).std(0).mean()) * math.sqrt(16)
         right, wrong = (losses.mean().item() for losses in check.told_apart(method))
         told[stopped] = (wrong - right) / (first - right)
-    assert told[True] > 0.4 and told[False] < 0.15
+    assert apart[True] > 0.95 and apart[False] < 0.9
+    assert told[False] < 0.5 * told[True]
