@@ -180,8 +180,9 @@ def test_typed_several_times_with_groups_of_runs_and_of_protocols():
 
 
 def test_values_with_commas_and_folders():
-    factors = ablation.read(["views.crop.scale=0.1,1;0.4,1", "batch-size=8"])
-    assert factors == {"views.crop.scale": ["0.1,1", "0.4,1"], "batch_size": ["8"]}
+    factors = ablation.read(["views.crop.scale=0.1,1; 0.4,1", "batch-size=8", "views.jitter.hue=0.1,0.2;"])
+    hue = factors.pop("views.jitter.hue")
+    assert factors == {"views.crop.scale": ["0.1,1", "0.4,1"], "batch_size": ["8"]} and hue == ["0.1,0.2"]
     assert [c.folder for c in ablation.grid(factors)] == [
         "views.crop.scale=0.1,1,batch_size=8",
         "views.crop.scale=0.4,1,batch_size=8",

@@ -43,7 +43,7 @@ def ablate(
     Args:
         data: images in any form that pretrain takes.
         out: folder for the runs and ablation.json; the same command goes on with what is there.
-        vary: SETTING=VALUE,VALUE of pretrain, once for each; where values hold commas, `;` parts them.
+        vary: SETTING=VALUE,VALUE of pretrain, once for each; where values hold commas, `;` ends each.
         one_at_a_time: the base run, and runs that differ from it in one setting; else all combinations.
         seeds: each run is repeated with each of these, by commas.
         protocols: protocols or suites that measure, by commas.

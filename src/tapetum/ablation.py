@@ -130,10 +130,11 @@ def read(vary: Sequence[str]) -> dict[str, list[str]]:
     for text in vary:
         name, _, typed = text.partition("=")
         name = name.strip().removeprefix("--").replace("-", "_")
-        values = [value.strip() for value in typed.split(";" if ";" in typed else ",")]
+        parts = typed.removesuffix(";").split(";") if ";" in typed else typed.split(",")
+        values = [value.strip() for value in parts]
         if not all(values):
             raise TapetumError(
-                f"--vary {text!r} lacks a value; write NAME=VALUE,VALUE, or NAME=VALUE;VALUE where values "
+                f"--vary {text!r} lacks a value; write NAME=VALUE,VALUE, or NAME=VALUE; VALUE; where values "
                 "hold commas."
             )
         group, dot, _ = name.partition(".")
