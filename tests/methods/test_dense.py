@@ -10,7 +10,7 @@ from small_methods import prepared
 from tapetum import encoders
 from tapetum.base.errors import TapetumError
 from tapetum.methods import find
-from tapetum.parts.dense import cells
+from tapetum.parts.dense import regions, segments
 from tapetum.train import check, sandbox, setup
 
 
@@ -133,15 +133,16 @@ def test_pixpros_teacher_follows():
         torch.testing.assert_close(now, 0.995 * old + 0.005 * student)
 
 
+@pytest.mark.parametrize("superpixels", [False, True])
 @pytest.mark.parametrize("name", ["detcon", "detcon_b"])
-def test_detcon(name):
-    method, batch = moved(name, cells=3, samples=2)
+def test_detcon(name, superpixels):
+    method, batch = moved(name, cells=3, samples=2, superpixels=superpixels)
     out = method.loss(batch, 0.0)
     slow = method.teacher.chain if name == "detcon_b" else (method.encoder, method.projector)
     said, target, ids = [], [], []
     for view, (x, geometry) in enumerate(zip(batch["views"], batch.geometry["views"])):
         maps, there = method.encoder.maps(x), slow[0].maps(x)
-        shares = cells(3, geometry, maps)  # of each of nine cells at each position: tested in tests/parts
+        shares = segments(regions(batch, 3), 9, geometry, maps.shape[-1])  # tested in tests/parts
         u = batch.random(f"segments{view}", (2,))
         means, slow_means, drawn = [], [], []
         for b in range(len(batch)):

@@ -13,7 +13,7 @@ from tapetum import encoders, views
 from tapetum.base.random import uniform
 from tapetum.parts import dense
 from tapetum.parts.masks import take
-from tapetum.views.batch import Draw
+from tapetum.views import Batch, Draw
 
 
 def rows(*shape, seed=0):
@@ -112,7 +112,8 @@ def test_distances_are_in_diagonals_of_the_larger_views_positions(view):
 def test_segments_follow_the_crop():
     """A view of the right half, mirrored, shows the grid's right columns, mirrored."""
     geometry = torch.tensor([[[-0.5, 0.0, 1.0], [0.0, 1.0, 0.0], [0.0, 0.0, 1.0]]])
-    shares = dense.cells(4, geometry, torch.zeros(1, 5, 4, 4))[0]  # [16, 4, 4]
+    batch = Batch({"index": torch.arange(1)}, Draw(0, 0, 0, torch.arange(1)))
+    shares = dense.segments(dense.regions(batch, 4), 16, geometry, 4)[0]  # [16, 4, 4]
     for y in range(4):
         for x in range(4):
             want = torch.zeros(16)
@@ -145,16 +146,6 @@ def test_pooling_is_the_weighted_mean():
         total = sum(shares[b, m, i, j] for i, j in cells)
         want = sum(shares[b, m, i, j] * maps[b, :, i, j] for i, j in cells) / total
         torch.testing.assert_close(got[4 * b + m], want)
-
-
-def test_infonce_against_a_queue():
-    q, k, queue = rows(5, 4), rows(5, 4, seed=1), rows(7, 4, seed=2)
-    total = 0.0
-    for i in range(5):
-        right = math.exp(float(F.cosine_similarity(q[i], k[i], 0)) / 0.2)
-        wrong = sum(math.exp(float(F.cosine_similarity(q[i], n, 0)) / 0.2) for n in queue)
-        total -= math.log(right / (right + wrong)) / 5
-    assert math.isclose(float(dense.against_queue(q, k, queue, 0.2)), total, rel_tol=1e-9)
 
 
 def test_agreement_is_the_mean_cosine_of_near_pairs():

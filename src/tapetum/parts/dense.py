@@ -7,11 +7,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from tapetum.base.distributed import gather, rank
+from tapetum.base.distributed import gather
 from tapetum.encoders.encoder import Encoder
 from tapetum.parts.losses import precise
 from tapetum.parts.masks import take
-from tapetum.views import carry
+from tapetum.parts.negatives import rows
+from tapetum.parts.superpixels import superpixels
+from tapetum.views import Batch, carry
 from tapetum.views.sample import Bent
 
 FINE = 4  # cells of a segment's outline to a position of the map, each way
@@ -129,10 +131,13 @@ def _diagonal(geometry: Tensor | Bent) -> Tensor:
     return 2 * (corners[:, :, 1, 1] - corners[:, :, 0, 0]).norm(dim=1)
 
 
-def cells(count: int, geometry: Tensor | Bent, maps: Tensor) -> Tensor:
-    """`segments` of a view's maps [B, D, H, H]: a regular grid of count x count over the image."""
-    masks = torch.arange(count**2, device=maps.device).view(1, count, count).expand(len(maps), -1, -1)
-    return segments(masks, count**2, geometry, maps.shape[-1])
+def regions(batch: Batch, cells: int) -> Tensor:
+    """The segments [B, H, W] of whole images, numbered below cells**2: superpixels where the batch has the
+    view "whole", else the cells of a regular grid."""
+    if "whole" in batch:
+        return superpixels(batch["whole"], cells)
+    index = batch["index"]
+    return torch.arange(cells**2, device=index.device).view(1, cells, cells).expand(len(index), -1, -1)
 
 
 def segments(masks: Tensor, count: int, geometry: Tensor | Bent, side: int) -> Tensor:
@@ -169,15 +174,6 @@ def pooled(maps: Tensor, shares: Tensor) -> Tensor:
 
 
 @precise
-def against_queue(q: Tensor, k: Tensor, queue: Tensor, temperature: float) -> Tensor:
-    """InfoNCE (arXiv:1911.05722): rows of q [N, D] find those of k [N, D] among remembered ones [Q, D]."""
-    q, k = F.normalize(q, dim=1), F.normalize(k, dim=1)
-    right = (q * k).sum(1, keepdim=True)  # [N, 1]
-    scores = torch.cat([right, q @ F.normalize(queue, dim=1).T], 1) / temperature
-    return (scores.logsumexp(1) - scores[:, 0]).mean()
-
-
-@precise
 def agreement(said: Tensor, target: Tensor, near: Tensor) -> Tensor:
     """The mean cosine of the pairs of columns [B, N, D], [B, N, D] that are near [B, N, N], averaged over
     images; an image without such a pair counts 0 (as in PixPro's code)."""
@@ -198,7 +194,7 @@ def segment_contrast(
         ids, other_ids: [B, M] int64, which segments these are. One drawn several times counts once, one that
             the other view lacks counts nothing; the mean is over all that were drawn.
     """
-    image = rank() * len(said) + torch.arange(len(said), device=said.device)
+    image = rows(said)
     mine, theirs = ((ids + (image[:, None] << 20)).flatten() for ids in (ids, other_ids))
     said, other, own = (F.normalize(x, dim=2).flatten(0, 1) for x in (said, other, own))  # [BM, D]
     myself = mine[:, None] == gather(mine)  # [BM, WBM]

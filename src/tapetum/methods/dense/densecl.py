@@ -1,14 +1,14 @@
 """Each position finds its most similar one in the other view among remembered ones. arXiv:2011.09157"""
 
 import torch
-from torch.nn import functional as F
 
 from tapetum import views
 from tapetum.base.settings import Count, Positive
 from tapetum.methods.method import Method
-from tapetum.parts.dense import Maps, TwoHeads, against_queue, convs, most_similar
+from tapetum.parts.dense import Maps, TwoHeads, convs, most_similar
 from tapetum.parts.heads import mlp
 from tapetum.parts.masks import take
+from tapetum.parts.negatives import info_nce, unit
 from tapetum.parts.schedule import Ramp, ShareRamp
 from tapetum.parts.state import EMA, Queue
 
@@ -49,11 +49,11 @@ class DenseCL(Method):
         features, q, dense_q = self.projector(self.encoder.maps(query))  # [B, N, F], [B, D], [B, N, D]
         there, k, dense_k = self.teacher(key)
         positive = take(dense_k, most_similar(features, there)).flatten(0, 1)  # [B*N, D]
-        whole = against_queue(q, k, self.wholes.items, self.temperature)
-        dense = against_queue(dense_q.flatten(0, 1), positive, self.means.items, self.temperature)
+        whole = info_nce(q, k, self.wholes.items, self.temperature)
+        dense = info_nce(dense_q.flatten(0, 1), positive, self.means.items, self.temperature)
         return {
             "loss": torch.lerp(whole, dense, self.dense(t)),
-            "keep": {"wholes": F.normalize(k, dim=1), "means": F.normalize(dense_k.mean(1), dim=1)},
+            "keep": {"wholes": unit(k), "means": unit(dense_k.mean(1))},
             "whole": whole,
             "dense": dense,
         }

@@ -7,7 +7,8 @@ from tapetum.base.errors import TapetumError
 from tapetum.base.settings import Count, Positive
 from tapetum.encoders.encoder import Encoder
 from tapetum.methods.method import Method
-from tapetum.parts.dense import SelfAttention, SpatialAdaptor, against_queue, columns, convs
+from tapetum.parts.dense import SelfAttention, SpatialAdaptor, columns, convs
+from tapetum.parts.negatives import info_nce, unit
 from tapetum.parts.state import Frozen, Queue
 
 
@@ -55,10 +56,8 @@ class PCD(Method):
         target = F.adaptive_avg_pool2d(self.teacher(batch["x"]), said.shape[2:])
         said, target = columns(said), columns(target)  # [B, N, D]
         return {
-            "loss": against_queue(
-                said.flatten(0, 1), target.flatten(0, 1), self.queue.items, self.temperature
-            ),
-            "keep": {"queue": F.normalize(target.mean(1), dim=1)},
+            "loss": info_nce(said.flatten(0, 1), target.flatten(0, 1), self.queue.items, self.temperature),
+            "keep": {"queue": unit(target.mean(1))},
         }
 
     def after_step(self, t, keep):
