@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
 __all__ = [
+    "ablate",
     "cache",
     "check",
     "compare",
@@ -30,6 +31,7 @@ __all__ = [
     "preview",
     "protocols",
     "report",
+    "ui",
 ]
 SHARED = (
     "demo",
@@ -40,6 +42,7 @@ SHARED = (
 
 if TYPE_CHECKING:
     from tapetum.verbs import (
+        ablate,
         cache,
         check,
         compare,
@@ -59,6 +62,7 @@ if TYPE_CHECKING:
         preview,
         protocols,
         report,
+        ui,
     )
 
 

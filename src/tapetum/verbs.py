@@ -6,13 +6,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from tapetum.ablating import ablate  # noqa: F401 - a verb of its own file
 from tapetum.base.settings import Count, Whole
 from tapetum.base.verb import VERBS, verb  # noqa: F401 - the command line looks for them here
 from tapetum.classifiers import export, fit, predict  # noqa: F401 - verbs that make an encoder of use
 from tapetum.comparing import compare  # noqa: F401 - a verb of its own file
 from tapetum.images import pack, preview  # noqa: F401 - verbs that look at images alone
 from tapetum.measuring import cache, embed, evaluate, protocols  # noqa: F401 - verbs of features
-from tapetum.pages import look, report  # noqa: F401 - verbs that write pages
+from tapetum.pages import look, report, ui  # noqa: F401 - verbs that make pages
 
 if TYPE_CHECKING:
     from tapetum.encoders import Encoder

@@ -17,6 +17,9 @@ class Method(nn.Module):
     Keywords named `classes`, `images`, `image_size` or `channels` are filled in from the data unless set. One
     annotated `Encoder | None` may be given as text (a run, a file, `timm:NAME`) and is loaded.
 
+    A method that paints pixels may say so with `paint(batch)`: pictures by name, [B, C, S, S] in [0, 1] each,
+    for the run's report; parts/painting.py makes them.
+
     Attributes:
         views: the augmented images wanted, as plain data: views in nested dicts and lists.
         needs: what the encoder must give: one "vector" an image, "tokens" of patches, or "maps".

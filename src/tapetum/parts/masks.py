@@ -1,5 +1,8 @@
 """Which patches are shown and which are hidden, as indices into the raster of N patches."""
 
+import math
+
+import torch
 from torch import Tensor
 
 
@@ -8,6 +11,17 @@ def split(scores: Tensor, hidden: float) -> tuple[Tensor, Tensor]:
     order = scores.argsort(1)
     m = int(hidden * scores.shape[1])
     return order[:, m:], order[:, :m]
+
+
+def coarse(scores: Tensor, grid: int, unit: int, hidden: float) -> Tensor:
+    """Random scores [B, U] of squares of `unit` patches a side -> the patches [B, N] bool of hidden squares.
+
+    U is the square of grid / unit, rounded up; what lies beyond the grid is cut off.
+    """
+    _, hide = split(scores, hidden)
+    squares = torch.zeros_like(scores, dtype=torch.bool).scatter_(1, hide, True)
+    squares = squares.unflatten(1, 2 * (math.isqrt(scores.shape[1]),))
+    return squares.repeat_interleave(unit, 1).repeat_interleave(unit, 2)[:, :grid, :grid].flatten(1)
 
 
 def take(tokens: Tensor, index: Tensor) -> Tensor:

@@ -3,6 +3,7 @@
 from tapetum.report import charts, story
 from tapetum.report.page import Html, Section, figure, folded, paragraph, table, tag
 from tapetum.report.story import Story
+from tapetum.report.tail import is_number
 
 MEANT = {  # what a number means, for who has not met it
     "loss": "what training makes small",
@@ -41,7 +42,7 @@ def _health(told: Story) -> list[Html]:
     last = ""
     for row in told.health:
         for name, value in row.items():
-            if name != "step" and story.is_number(value):
+            if name != "step" and is_number(value):
                 x, y = series.setdefault(name, ([], []))
                 x.append(float(row["step"]))
                 y.append(float(value))
