@@ -60,7 +60,7 @@ def front() -> Page:
         tag("div", id="notes"),
         told,
         tag("div", pick, none, class_="tools"),
-        tag("div", table, class_="scroll wide-table", tabindex="0", role="region", aria_label="Runs"),
+        tag("div", table, class_="scroll", tabindex="0", role="region", aria_label="Runs"),
     ]
     curves = [
         tag("div", id="numbers", class_="tools", role="group", aria_label="Numbers that are drawn"),
@@ -74,7 +74,7 @@ def front() -> Page:
     return Page(
         "Runs",
         lead,
-        [Section("Runs", "table", runs), Section("Curves", "curves", curves)],
+        [Section("Table", "table", runs), Section("Curves", "curves", curves)],
         {"meant": MEANT},
         files=FILES,
         live=True,
