@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from tapetum.base.console import say
-from tapetum.report.page import Page, Section, paragraph, tag
+from tapetum.report.page import Page, Section, folded, paragraph, tag
 from tapetum.report.server import Server
 from tapetum.report.training import MEANT
 from tapetum.report.watched import Dashboard
@@ -64,6 +64,7 @@ def front() -> Page:
     ]
     curves = [
         tag("div", id="numbers", class_="tools", role="group", aria_label="Numbers that are drawn"),
+        folded("More numbers", tag("div", id="others", class_="tools")),
         tag("div", id="key", class_="key"),
         tag("div", id="drawings", class_="charts"),
         paragraph("Across: steps. Of many steps a point is the mean of neighbours.", class_="muted"),
