@@ -6,14 +6,8 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from tapetum.methods import find
+from small_methods import prepared
 from tapetum.train import sandbox
-
-
-def prepared(name, **settings):
-    """A small method in float64 and a batch for it."""
-    method = sandbox.build(find(name), **settings).double().train()
-    return method, sandbox.one_batch(method)
 
 
 def test_simclr():

@@ -196,11 +196,16 @@ def test_a_run_without_labels_and_of_a_masked_method(work, tmp_path):
         "map",
         "neighbours",
         "patches",
+        "painted",
         "views",
         "settings",
         "skipped",
     ]
     alts = [own.get("alt") for tag, own in found.elements if tag == "img"]
+    assert [alt for alt in alts if re.search(r"\d$", alt)] == [
+        f"{name} {i}" for i in range(4) for name in ("image", "shown", "painted")
+    ]
+    assert "by the weights of step 2" in found.shown
     assert alts.count("where the network looks") == alts.count("components of its patches") == 8
     assert "10 of 24 images" in found.shown and "No file was left out." in found.shown
 

@@ -12,6 +12,7 @@ from tapetum.base.errors import TapetumError
 from tapetum.methods import find
 from tapetum.methods.method import Method
 from tapetum.parts.schedule import Ramp
+from tapetum.parts.state import Frozen
 from tapetum.train import optimizer, sandbox
 from tapetum.train.loop import fit
 from tapetum.train.optimizer import NAMES, OptimizerSettings
@@ -223,3 +224,60 @@ def test_lamb_is_clipped_by_the_loop_alone():
 def test_wrong_settings_are_named(wrong):
     with pytest.raises(TapetumError, match=f"optimizer.{next(iter(wrong))}"):
         OptimizerSettings(**wrong).scales()
+
+
+class Surveys(Method):
+    """Embeds all images before every epoch."""
+
+    def __init__(self, encoder):
+        super().__init__(encoder)
+        self.views = sandbox.build(find("simclr")).views
+        self.seen: list[tuple[float, torch.Tensor]] = []
+
+    def before_epoch(self, t, over):
+        self.seen.append((t, over(lambda x: torch.cat([self.encoder(x), x.mean((2, 3))], 1))))
+
+    def loss(self, batch, t):
+        assert self.encoder.training
+        return {"loss": self.encoder(batch["views"][0]).square().mean()}
+
+
+def test_before_every_epoch_all_images_can_be_seen_whole_and_in_order():
+    method = Surveys(sandbox.small_encoder("vector")).train()
+    want = copy.deepcopy(method.encoder).eval()(sandbox.easy_pixels().float() / 255)
+    feed = sandbox.feed(method, micro=8)
+    list(fit(method, sgd(method, 0.0), feed, steps=2 * feed.steps_per_epoch + 1, start=1))
+    assert [t for t, _ in method.seen] == [4 / 9, 8 / 9]  # going on within an epoch does not survey it again
+    list(fit(method, sgd(method, 0.0), feed, steps=1))
+    fresh = Surveys(sandbox.small_encoder("vector"))
+    list(fit(fresh, sgd(fresh, 0.0), feed, steps=1))
+    (_, seen) = fresh.seen[0]
+    torch.testing.assert_close(seen[:, :-3], want, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(seen[:, -3:], (sandbox.easy_pixels().float() / 255).mean((2, 3)))
+    assert all(part.training for part in fresh.modules())
+
+
+class Taught(Method):
+    """Learns what a given encoder says."""
+
+    def __init__(self, encoder, *, teacher: encoders.Encoder | None = None):
+        super().__init__(encoder)
+        self.views = sandbox.build(find("simclr")).views
+        self.teacher = Frozen(teacher or encoder)
+
+    def loss(self, batch, t):
+        x = batch["views"][0]
+        return {"loss": (self.encoder(x) - self.teacher(x)).square().mean()}
+
+
+def test_a_setting_that_is_an_encoder_is_loaded_from_its_name(tmp_path):
+    given = sandbox.small_encoder("vector", seed=5)
+    given.save(tmp_path)
+    method = sandbox.build(Taught, teacher=str(tmp_path))
+    assert method.teacher.module.digest() == given.digest()
+    assert sandbox.build(Taught, teacher=given).teacher.module.digest() == given.digest()
+    assert sandbox.build(Taught).teacher.module.digest() == method.encoder.digest()
+    with pytest.raises(TapetumError, match="no encoder nowhere"):
+        sandbox.build(Taught, teacher="nowhere")
+    with pytest.raises(TapetumError, match="must be a run, an encoder's file, or timm:NAME"):
+        sandbox.build(Taught, teacher=[3])

@@ -104,6 +104,8 @@ def _parsed(value: Any, wanted: Any) -> Any:
         return _number(value, wanted)
     if wanted is str:
         return _text(value)
+    if hasattr(wanted, "by_name"):  # loaded by whoever uses it
+        return value if isinstance(value, wanted) else _text(value)
     if (parser := getattr(wanted, "parse", None)) is not None:
         if isinstance(value, bool) or not isinstance(value, str | int | float | wanted):
             raise TypeError
@@ -222,6 +224,8 @@ def described(wanted: Any) -> str:
         return f"{len(args)} values separated by a comma, each {described(args[0])}"
     if origin in (tuple, list):
         return f"values separated by commas, each {described(args[0])}"
+    if hasattr(wanted, "by_name"):
+        return str(wanted.by_name)
     if hasattr(wanted, "parse"):
         return "a number, or a schedule such as 0.996->1"
     return words.get(origin or wanted, getattr(wanted, "__name__", str(wanted)))

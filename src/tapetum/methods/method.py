@@ -8,11 +8,17 @@ from torch import Tensor, nn
 from tapetum.encoders.encoder import Encoder
 from tapetum.views import Batch
 
+Over = Callable[[Callable[[Tensor], Tensor]], Tensor]
+
 
 class Method(nn.Module):
     """Subclass this, one file a method. Its constructor's keywords are its settings, by the paper.
 
-    Keywords named `classes`, `images`, `image_size` or `channels` are filled in from the data unless set.
+    Keywords named `classes`, `images`, `image_size` or `channels` are filled in from the data unless set. One
+    annotated `Encoder | None` may be given as text (a run, a file, `timm:NAME`) and is loaded.
+
+    A method that paints pixels may say so with `paint(batch)`: pictures by name, [B, C, S, S] in [0, 1] each,
+    for the run's report; parts/painting.py makes them.
 
     Attributes:
         views: the augmented images wanted, as plain data: views in nested dicts and lists.
@@ -34,6 +40,11 @@ class Method(nn.Module):
         Writes nothing (normalisation statistics excepted): what must be remembered goes into "keep".
         """
         raise NotImplementedError
+
+    def before_epoch(self, t: float, over: Over) -> None:
+        """Called before the first step of every epoch; may change state. `over(f)` is what f gives for all
+        training images [N, ...], in the order of their index: f takes whole images [B, C, S, S] in [0, 1],
+        in eval mode and without gradient."""
 
     def after_step(self, t: float, keep: dict[str, Tensor]) -> None:
         """Called once after each optimiser step; here all state changes. `keep` holds what the losses of all

@@ -25,14 +25,16 @@ def precise(loss: Callable) -> Callable:
 
 
 @precise
-def nt_xent(z: Tensor, ids: Tensor, temperature: float) -> Tensor:
+def nt_xent(z: Tensor, ids: Tensor, temperature: float, targets: Tensor | None = None) -> Tensor:
     """Rows of z [N, D] with equal ids [N] attract and all others repel, over all processes.
 
     With ids that number the images this is NT-Xent (arXiv:2002.05709), with labels SupCon (arXiv:2004.11362,
-    L_out). A row without a partner gives nothing.
+    L_out). A row without a partner gives nothing. With `targets` [N, D] rows of z meet those, all but
+    their own.
     """
     z = F.normalize(z, dim=1)
-    others, other_ids = gather(z), gather(ids)  # [W*N, D], [W*N]
+    met = z if targets is None else F.normalize(targets, dim=1)
+    others, other_ids = gather(met), gather(ids)  # [W*N, D], [W*N]
     here = rank() * len(z) + torch.arange(len(z), device=z.device)
     myself = here[:, None] == torch.arange(len(others), device=z.device)  # [N, W*N]
     logp = (z @ others.T / temperature).masked_fill(myself, -torch.inf).log_softmax(1)
@@ -56,6 +58,19 @@ def soft_cross_entropy(logits: Tensor, target: Tensor) -> Tensor:
 def squared_error(prediction: Tensor, target: Tensor) -> Tensor:
     """The mean squared difference of two tensors of one shape."""
     return F.mse_loss(prediction, target)
+
+
+@precise
+def over_hidden(error: Callable[..., Tensor], said: Tensor, target: Tensor, hide: Tensor) -> Tensor:
+    """The mean over images of the mean error at an image's hidden patches, however many each has.
+
+    said [R, ...] and target [R, ...] stand in the order in which x[hide] gives them, hide [B, N] bool;
+    error(said, target, reduction="none") gives [R] or [R, D].
+    """
+    errors = error(said, target, reduction="none")
+    errors = errors.mean(-1) if errors.ndim > 1 else errors  # [R]
+    shares = hide.to(errors) / hide.sum(1, keepdim=True).clamp(min=1)
+    return (errors * shares[hide]).sum() / len(hide)
 
 
 def across(

@@ -15,7 +15,7 @@ from tapetum.data.source import Source
 from tapetum.evaluate.scoreboard import compare
 from tapetum.features import Extractor, in_order
 from tapetum.report import answered as answering
-from tapetum.report import patches, sheet, story
+from tapetum.report import painted, patches, sheet, story
 from tapetum.report.answered import Answered
 from tapetum.report.atlas import Atlas, Map, atlas, chosen, queries
 from tapetum.report.compare import words as compared_words
@@ -91,6 +91,7 @@ def of_run(told: Story, data: str | None, images: int, how: Map, seed: int, devi
         except TapetumError as error:
             warn(str(error))
             lacking.append(str(error))
+    sample = _sample(told, data, labels)
     health, well = story.healthy(told)
     state = {True: "good", False: "bad", None: None}[well]
     lead = [story.trained(told), story.stands(told), tag("span", health, class_=state), story.compared(told)]
@@ -102,7 +103,8 @@ def of_run(told: Story, data: str | None, images: int, how: Map, seed: int, devi
             _results(told),
             *_shown(found, answers, lacking, seed),
             _patches(extractor, found, seed),
-            _views(told, data, labels),
+            painted.section(told, sample),
+            _views(told, sample),
             _settings(told),
             files_section(told.skipped, "Files that were left out", "skipped", "No file was left out."),
             Section("Notes", "notes", [bullets(told.notes)] if told.notes else []),
@@ -199,17 +201,13 @@ def _patches(extractor: Extractor | None, found: Atlas | None, seed: int) -> Sec
     return section
 
 
-def _views(told: Story, data: str | None, labels: Any) -> Section:
-    """The sheet of images and views that training saw of them in its first epoch."""
-    section = Section("What training sees", "views")
+def _sample(told: Story, data: str | None, labels: Any) -> sheet.Sample | str:
+    """What training saw of a few images in its first epoch, or why it cannot be drawn."""
     own, groups = config.split(told.settings)
-    method = str(own.get("method", ""))
-    if method.endswith(".py"):
-        note = (
+    if str(own.get("method", "")).endswith(".py"):
+        return (
             "The method is a file of somebody's own, which a report does not run, so its views are not drawn."
         )
-        section.parts.append(paragraph(note))
-        return section
     given = {
         **own,
         "data": data or own.get("data"),
@@ -222,14 +220,20 @@ def _views(told: Story, data: str | None, labels: Any) -> Section:
         given["split"] = None
     try:
         with torch.random.fork_rng(devices=[]):
-            drawn = sheet.drawn(
-                sheet.sample(given, groups),
-                f"What {method} is shown",
-                "A frame of the same colour shows where in the image a view comes from.",
-            )
+            return sheet.sample(given, groups)
     except (TapetumError, RuntimeError, KeyError, TypeError) as error:
-        section.parts.append(paragraph(f"The views cannot be drawn: {error}"))
+        return f"The views cannot be drawn: {error}"
+
+
+def _views(told: Story, sample: sheet.Sample | str) -> Section:
+    """The sheet of images and views."""
+    section = Section("What training sees", "views")
+    if isinstance(sample, str):
+        section.parts.append(paragraph(sample))
         return section
+    method = str(told.settings.get("method", ""))
+    line = "A frame of the same colour shows where in the image a view comes from."
+    drawn = sheet.drawn(sample, f"What {method} is shown", line)
     drawn.thumbnail((1400, 1400))
     words = f"Images as they are, and the views that {method} is given of them"
     section.parts.append(tag("div", picture(drawn, words, 80), class_="wide", tabindex="0"))

@@ -24,9 +24,18 @@ class Broken(AssertionError):
 
 
 def loss_is_one_finite_number(kind: type[Method]) -> None:
-    """One finite loss that reaches every learning parameter."""
+    """One finite loss that reaches every learning parameter, early, midway or late in training."""
     method = build(kind).train()
-    out = method.loss(one_batch(method), 0.5)
+    for t in (0.0, 0.5, 1.0):
+        _one_finite_number(method, t)
+    dead = [n for n, p in method.named_parameters() if p.requires_grad and p.grad is None]
+    if dead:
+        more = f" and {len(dead) - 1} more parameters" if len(dead) > 1 else ""
+        raise Broken(f"the loss does not reach {dead[0]}{more}; freeze what should not learn")
+
+
+def _one_finite_number(method: Method, t: float) -> None:
+    out = method.loss(one_batch(method), t)
     if not isinstance(out, dict) or "loss" not in out:
         raise Broken('loss must return {"loss": number, ...}')
     loss = out["loss"]
@@ -38,10 +47,6 @@ def loss_is_one_finite_number(kind: type[Method]) -> None:
         if name != "keep" and torch.as_tensor(value).numel() != 1:
             raise Broken(f"loss returns {name} of shape {tuple(value.shape)}; what is logged is one number")
     loss.backward()
-    dead = [n for n, p in method.named_parameters() if p.requires_grad and p.grad is None]
-    if dead:
-        more = f" and {len(dead) - 1} more parameters" if len(dead) > 1 else ""
-        raise Broken(f"the loss does not reach {dead[0]}{more}; freeze what should not learn")
 
 
 def still_parameters_get_no_gradient(kind: type[Method]) -> None:

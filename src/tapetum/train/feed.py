@@ -2,7 +2,7 @@
 
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -12,7 +12,7 @@ from torch import Tensor
 
 from tapetum.base import distributed
 from tapetum.data.canvas import Canvas
-from tapetum.views import Batch, Draw, draw
+from tapetum.views import Batch, Draw, crop_only, draw
 
 
 class Feed:
@@ -86,6 +86,19 @@ class Feed:
             if found is None:
                 return
             yield found
+
+    def whole(self, f: Callable[[Tensor], Tensor]) -> Tensor:
+        """f of all images, whole and undistorted, [N, ...]: each process computes its share, all get it."""
+        count, world = len(self.canvas), distributed.world()
+        share = -(-count // world)
+        mine = torch.arange(distributed.rank() * share, (distributed.rank() + 1) * share) % count
+        portions = mine.split(self.micro_batch)
+        found = []
+        for index, (pixels, size) in zip(portions, self.canvas.iterate(portions)):
+            rng = Draw(self.seed, 0, 0, index)
+            x, _ = draw(crop_only(), pixels.to(self.device), size, rng, self.image_size)
+            found.append(f(x))
+        return distributed.gather(torch.cat(found))[:count]
 
     @property
     def parts(self) -> int:

@@ -2,7 +2,9 @@
 
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -55,6 +57,8 @@ def fit(
         waited = time.perf_counter() - began
         torch.manual_seed(hash((seed, step, distributed.rank())))
         set_rates(step / steps)
+        if step % feed.steps_per_epoch == 0:
+            method.before_epoch(step / steps, partial(_over, method, feed, device, dtype))
         outs = []
         for batch in parts:
             with torch.autocast(device.type, dtype=dtype, enabled=dtype is not None):
@@ -66,6 +70,37 @@ def fit(
         kept = [out.pop("keep", {}) for out in outs]
         method.after_step((step + 1) / steps, joined(kept))
         yield Step(step + 1, averaged(outs) | numbers, waited)
+
+
+@torch.no_grad()
+def _over(
+    method: Method,
+    feed: Feed,
+    device: torch.device,
+    dtype: torch.dtype | None,
+    f: Callable[[Tensor], Tensor],
+) -> Tensor:
+    """f of all training images [N, ...], in eval mode; see Method.before_epoch."""
+
+    def narrow(x: Tensor) -> Tensor:
+        with torch.autocast(device.type, dtype=dtype, enabled=dtype is not None):  # not the views, too
+            return f(x)
+
+    with evaluating(method):
+        found = feed.whole(narrow)
+    return found.float() if found.dtype in PRECISIONS.values() else found
+
+
+@contextmanager
+def evaluating(module: nn.Module) -> Iterator[None]:
+    """Eval mode for a while; afterwards each part is as it was."""
+    training = [part for part in module.modules() if part.training]
+    module.eval()
+    try:
+        yield
+    finally:
+        for part in training:
+            part.training = True
 
 
 def _update(

@@ -13,6 +13,7 @@ from tapetum.data.source import Source
 from tapetum.encoders.encoder import Encoder
 from tapetum.measure.knn import knn_accuracy, knn_scores
 from tapetum.measure.spectrum import effective_rank
+from tapetum.train.loop import evaluating
 
 
 @dataclass
@@ -47,12 +48,9 @@ def sample(source: Source, encoder: Encoder, most: int, seed: int) -> Sample:
 @torch.no_grad()
 def embed(encoder: Encoder, pixels: Tensor, batch: int = 256) -> Tensor:
     """Features [N, D] float32 of uint8 images in eval mode, leaving the encoder as it was."""
-    training = [part for part in encoder.modules() if part.training]
     device = next(encoder.parameters()).device
-    encoder.eval()
-    parts = [encoder(part.to(device).float() / 255).float().cpu() for part in pixels.split(batch)]
-    for part in training:
-        part.training = True
+    with evaluating(encoder):
+        parts = [encoder(part.to(device).float() / 255).float().cpu() for part in pixels.split(batch)]
     return torch.cat(parts)
 
 
