@@ -5,9 +5,9 @@
     python -m benchmarks.pages --dry            # only print
 
 Needs cifar10.zip in the folder that TAPETUM_DATA names, playwright and Chromium. `report` is a page of
-10,000 images: the time until its map is drawn and all its pictures are decoded. `map` is one of 60,000 images,
-`runs` a dashboard of 100 runs: the time from an event to the end of the next frame but one. Times are in
-milliseconds, medians of --rounds with the least and the most.
+10,000 images: the time until its map is drawn and all its pictures are decoded. `map` is one of 60,000
+images, `runs` a dashboard of 100 runs: the time from an event to the end of the next frame but one. Times are
+in milliseconds, medians of --rounds with the least and the most.
 """
 
 import argparse

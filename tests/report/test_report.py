@@ -74,7 +74,7 @@ def test_the_policy_allows_only_the_files_own_script(whole):
     [policy] = [own["content"] for tag, own in whole.elements if own.get("http-equiv")]
     assert "default-src 'none'" in policy and "unsafe" not in policy
     style = (page.STATIC / "page.css").read_text()
-    script = "\n".join((page.STATIC / name).read_text() for name in ("page.js", "lasso.js"))
+    script = "\n".join((page.STATIC / name).read_text() for name in ("marks.js", "page.js", "lasso.js"))
     assert page._digest(script) in policy and page._digest(style) in policy
     assert f"<script>{script}</script>" in whole.content and not re.search(r'<[^>]* style="', whole.content)
 

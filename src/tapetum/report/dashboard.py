@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from tapetum.base.console import say
-from tapetum.report.page import Page, Section, paragraph, tag
+from tapetum.report.page import Page, Section, folded, paragraph, tag
 from tapetum.report.server import Server
 from tapetum.report.training import MEANT
 from tapetum.report.watched import Dashboard
@@ -60,10 +60,11 @@ def front() -> Page:
         tag("div", id="notes"),
         told,
         tag("div", pick, none, class_="tools"),
-        tag("div", table, class_="scroll wide-table", tabindex="0", role="region", aria_label="Runs"),
+        tag("div", table, class_="scroll", tabindex="0", role="region", aria_label="Runs"),
     ]
     curves = [
         tag("div", id="numbers", class_="tools", role="group", aria_label="Numbers that are drawn"),
+        folded("More numbers", tag("div", id="others", class_="tools")),
         tag("div", id="key", class_="key"),
         tag("div", id="drawings", class_="charts"),
         paragraph("Across: steps. Of many steps a point is the mean of neighbours.", class_="muted"),
@@ -74,7 +75,7 @@ def front() -> Page:
     return Page(
         "Runs",
         lead,
-        [Section("Runs", "table", runs), Section("Curves", "curves", curves)],
+        [Section("Table", "table", runs), Section("Curves", "curves", curves)],
         {"meant": MEANT},
         files=FILES,
         live=True,

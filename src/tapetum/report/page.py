@@ -75,7 +75,7 @@ class Page:
     lead: list[Any]
     sections: list[Section]
     data: dict[str, Any] = field(default_factory=dict)
-    files: tuple[str, ...] = ("page.css", "page.js", "lasso.js")
+    files: tuple[str, ...] = ("page.css", "marks.js", "page.js", "lasso.js")
     live: bool = False
 
     def html(self) -> str:

@@ -13,6 +13,8 @@ MEANT = {  # what a number means, for who has not met it
     "lr": "learning rate",
     "rate": "images a second",
     "waited": "share of the time spent waiting for images",
+    "health.spread": "how far the directions of features lie apart; near 0 is a collapse",
+    "health.gap": "by how much the loss rises when views of different images are put together",
 }
 
 
@@ -49,11 +51,12 @@ def _health(told: Story) -> list[Html]:
         if not verdicts or last != row["verdict"]:
             verdicts.append([f"{row['step']:,}", story.verdict(row), str(row.get("try") or "")])
         last = row["verdict"]
-    drawings = [
-        figure(charts.curve(x, y, name, told.steps or None), tag("b", name.replace("_", " ")))
-        for name, (x, y) in series.items()
-        if len(x) > 1 and len(set(y)) > 1
-    ]
+    drawings = []
+    for name, (x, y) in series.items():
+        if len(x) > 1 and len(set(y)) > 1:
+            meant = MEANT.get(f"health.{name}")
+            caption = [tag("b", name.replace("_", " ")), f": {meant}." if meant else ""]
+            drawings.append(figure(charts.curve(x, y, name, told.steps or None), caption))
     verdict = table(["from step", "verdict", "what to try"], verdicts, "verdicts")
     more = folded("Its numbers", tag("div", drawings, class_="charts")) if drawings else Html()
     return [tag("h3", "Health"), verdict, more]

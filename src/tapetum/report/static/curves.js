@@ -167,12 +167,13 @@ const curves = (() => {
 
   // ---- what is drawn ----
 
+  const varies = (own, name) => own.some(({ series }) => series[name]?.[1].some((v, i, y) => v !== y[0]));
+
   function draw() {
     const own = picked.filter(({ id }) => kept.has(id)).map((run) => ({ run, ...kept.get(run.id) }));
     const there = new Set(own.flatMap(({ series }) => Object.keys(series)));
     const names = [...FIRST.filter((name) => there.has(name)), ...[...there].filter((name) => !FIRST.includes(name)).sort()];
-    const numbers = document.getElementById("numbers");
-    numbers.replaceChildren(...names.map((name) => {
+    const buttons = names.filter((name) => FIRST.includes(name) || varies(own, name)).map((name) => {
       const button = document.createElement("button");
       button.type = "button";
       button.textContent = name.replaceAll("_", " ").replace("health.", "health: ");
@@ -181,8 +182,11 @@ const curves = (() => {
         if (!wanted.delete(name)) wanted.add(name);
         draw();
       });
+      button.dataset.first = FIRST.includes(name);
       return button;
-    }));
+    });
+    document.getElementById("numbers").replaceChildren(...buttons.filter((one) => one.dataset.first === "true"));
+    document.getElementById("others").replaceChildren(...buttons.filter((one) => one.dataset.first !== "true"));
     const drawings = names.filter((name) => wanted.has(name)).map((name) => {
       const lines = own.filter(({ series }) => series[name]).map(({ run, series }) => ({ run, x: series[name][0], y: series[name][1] }));
       return curve(name, lines);

@@ -5,8 +5,6 @@ const atlasMap = (() => {
   if (!element) return null;
   const atlas = JSON.parse(element.textContent);
   const count = atlas.x.length;
-  const COLOURS = 8;
-  const SHAPES = 5;
   const MANY = 5000; // dots beyond which they are small squares, which browsers draw fast
 
   // ---- pictures ----
@@ -42,45 +40,17 @@ const atlasMap = (() => {
   const px = new Float32Array(count);
   const py = new Float32Array(count);
   const chosen = new Uint8Array(count); // whether an image is in the selection
+  const front = new Uint8Array(count); // whether its dot is solid
   const pressed = new Set();
   const extras = []; // what others draw above the dots
   let selecting = false;
   let onlyWrong = false;
   let current = -1;
   let held = false; // a tap or a key chose the image: hovering changes it no more
-  let colours = [];
-  let ink = "";
-  let faint = "";
 
   const className = (label) => (label >= 0 && label < atlas.classes.length ? atlas.classes[label] : "no label");
   const wrong = (i) => atlas.said !== null && atlas.said[i] >= 0 && atlas.label[i] >= 0 && atlas.said[i] !== atlas.label[i];
   const shown = (i) => (!pressed.size || pressed.has(atlas.label[i])) && (!onlyWrong || wrong(i));
-
-  function readColours() {
-    const style = getComputedStyle(document.documentElement);
-    const value = (name) => style.getPropertyValue(name).trim();
-    colours = Array.from({ length: COLOURS }, (_, k) => value(`--c${k}`));
-    ink = value("--ink");
-    faint = value("--muted");
-  }
-
-  function mark(on, label, x, y, r) {
-    const shape = label < 0 ? 0 : Math.floor(label / COLOURS) % SHAPES;
-    on.fillStyle = label < 0 ? faint : colours[label % COLOURS];
-    if (count > MANY && r < 3) return on.fillRect(x - r, y - r, 2 * r, 2 * r);
-    on.beginPath();
-    if (shape === 0) on.arc(x, y, r, 0, 2 * Math.PI);
-    else if (shape === 1) on.rect(x - r * 0.9, y - r * 0.9, r * 1.8, r * 1.8);
-    else if (shape === 2) polygon(on, x, y, [[0, -1.2], [1.1, 0.8], [-1.1, 0.8]], r);
-    else if (shape === 3) polygon(on, x, y, [[0, -1.3], [1.3, 0], [0, 1.3], [-1.3, 0]], r);
-    else polygon(on, x, y, [[-1.1, -0.8], [1.1, -0.8], [0, 1.2]], r);
-    on.fill();
-  }
-
-  function polygon(on, x, y, points, r) {
-    points.forEach(([a, b], k) => (k ? on.lineTo(x + a * r, y + b * r) : on.moveTo(x + a * r, y + b * r)));
-    on.closePath();
-  }
 
   function cleared(canvas) {
     const scale = window.devicePixelRatio || 1;
@@ -95,16 +65,22 @@ const atlasMap = (() => {
   const radius = () => (count > MANY ? (plot.clientWidth < 420 ? 1 : 1.4) : plot.clientWidth < 420 ? 2.6 : 3.4);
 
   function draw() {
+    if (!plot.clientWidth) return;
+    const scale = window.devicePixelRatio || 1;
     const [wide, high] = [plot.clientWidth - 2 * inset, plot.clientHeight - 2 * inset];
     const context = cleared(plot);
-    const r = radius();
-    for (const front of [false, true]) {
-      context.globalAlpha = front ? 0.85 : 0.1;
-      for (let i = 0; i < count; i++) {
-        px[i] = inset + (atlas.x[i] / 1000) * wide;
-        py[i] = inset + (1 - atlas.y[i] / 1000) * high;
-        const here = shown(i) && (!selecting || chosen[i] === 1);
-        if (here === front) mark(context, atlas.label[i], px[i], py[i], r);
+    for (let i = 0; i < count; i++) {
+      px[i] = inset + (atlas.x[i] / 1000) * wide;
+      py[i] = inset + (1 - atlas.y[i] / 1000) * high;
+      front[i] = shown(i) && (!selecting || chosen[i] === 1) ? 1 : 0;
+    }
+    if (count > MANY) {
+      const on = (places) => places.map((v) => v * scale);
+      marks.squares(context, atlas.label, on(px), on(py), front, Math.max(2, Math.round(2 * radius() * scale)));
+    } else {
+      for (const solid of [0, 1]) {
+        context.globalAlpha = solid ? marks.FRONT : marks.BACK;
+        for (let i = 0; i < count; i++) if (front[i] === solid) marks.mark(context, atlas.label[i], px[i], py[i], radius());
       }
     }
     drawOver();
@@ -113,7 +89,7 @@ const atlasMap = (() => {
   function drawOver() {
     const context = cleared(over);
     if (current >= 0) {
-      context.strokeStyle = ink;
+      context.strokeStyle = marks.ink;
       context.lineWidth = 1;
       context.globalAlpha = 0.5;
       for (const other of atlas.near[current]) {
@@ -128,7 +104,7 @@ const atlasMap = (() => {
       context.arc(px[current], py[current], radius() + 4, 0, 2 * Math.PI);
       context.stroke();
     }
-    for (const extra of extras) extra(context, ink);
+    for (const extra of extras) extra(context, marks.ink);
   }
 
   function nearest(x, y, most) {
@@ -244,7 +220,7 @@ const atlasMap = (() => {
       button.repaint = () => {
         const on = swatch.getContext("2d");
         on.clearRect(0, 0, 28, 28);
-        mark(on, label, 14, 14, 10);
+        marks.mark(on, label, 14, 14, 10);
       };
     }
     const total = document.createElement("span");
@@ -285,10 +261,10 @@ const atlasMap = (() => {
     }
   }
 
-  readColours();
+  marks.read();
   fill();
   refresh();
-  window.matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => { readColours(); refresh(); });
+  window.matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => { marks.read(); refresh(); });
   new ResizeObserver(draw).observe(plot);
   const select = (any) => { selecting = any; draw(); };
   return { atlas, count, plot, px, py, chosen, extras, shown, className, at, card, select, drawOver, current: () => current };

@@ -107,10 +107,11 @@
 
   function settings() {
     const counts = new Map();
-    const all = [...runs.values()].map(facts);
-    for (const name of new Set([...OWN, ...all.flatMap(Object.keys)])) {
+    const every = [...runs.values()].map(facts);
+    const readable = every.filter(({ state }) => state !== "damaged"); // the others have no settings that could differ
+    for (const name of new Set([...OWN, ...every.flatMap(Object.keys)])) {
       const values = new Map();
-      for (const own of all) values.set(own[name] ?? UNSET, (values.get(own[name] ?? UNSET) || 0) + 1);
+      for (const own of name === "state" ? every : readable) values.set(own[name] ?? UNSET, (values.get(own[name] ?? UNSET) || 0) + 1);
       if (values.size > 1) counts.set(name, values);
     }
     return counts;
