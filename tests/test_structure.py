@@ -16,6 +16,8 @@ LAYERS = [  # from the top down; a folder or file imports from its own layer and
     {"cli"},
     {
         "verbs",
+        "ablating",
+        "ablation",
         "images",
         "classifiers",
         "measuring",

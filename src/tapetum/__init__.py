@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
 __all__ = [
+    "ablate",
     "cache",
     "check",
     "compare",
@@ -40,6 +41,7 @@ SHARED = (
 
 if TYPE_CHECKING:
     from tapetum.verbs import (
+        ablate,
         cache,
         check,
         compare,

@@ -80,7 +80,8 @@ def parser(name: str) -> Parser:
         elif isinstance(p.default, bool):
             one.add_argument(flag(p.name), dest=p.name, action=argparse.BooleanOptionalAction, help=text)
         else:
-            one.add_argument(flag(p.name), dest=p.name, metavar=metavar(hints[p.name]), help=text)
+            how = "append" if hints[p.name] == list[str] else "store"  # typed once, or several times
+            one.add_argument(flag(p.name), dest=p.name, action=how, metavar=metavar(hints[p.name]), help=text)
     if len(own) > 1:
         one.add_argument("--config", metavar="FILE", help="a YAML file of these settings; flags win over it")
     one.add_argument("--json", action="store_true", help="print the result as one JSON object")
@@ -132,10 +133,10 @@ def groups_of(verb: Callable) -> list[str]:
 
 def gathered(verb: Callable, groups: dict[str, dict[str, Any]]) -> dict[str, Any]:
     """Groups of settings as the verb's keywords: those of protocols in one, all others each in its own."""
-    filled = {name: values for name, values in groups.items() if values}
-    if "protocol_settings" in inspect.signature(verb).parameters:
-        return {"protocol_settings": filled} if filled else {}
-    return {f"{name}_settings": values for name, values in filled.items()}
+    known, filled = inspect.signature(verb).parameters, {n: v for n, v in groups.items() if v}
+    own = {f"{name}_settings": v for name, v in filled.items() if f"{name}_settings" in known}
+    rest = {name: v for name, v in filled.items() if f"{name}_settings" not in known}
+    return own | ({"protocol_settings": rest} if rest else {})
 
 
 def flags(verb: Callable, setting: str = "*") -> list[str]:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from tapetum.ablating import ablate  # noqa: F401 - a verb of its own file
 from tapetum.base.settings import Count, Whole
 from tapetum.base.verb import VERBS, verb  # noqa: F401 - the command line looks for them here
 from tapetum.classifiers import export, fit, predict  # noqa: F401 - verbs that make an encoder of use

@@ -1,9 +1,7 @@
 """The health of a run: numbers that disturb nothing, verdicts on histories, runs made sick on purpose."""
 
-import importlib
 import itertools
 import math
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,6 +10,7 @@ from torch import nn
 
 import small_runs
 import tapetum
+from benchmark_modules import load
 from tapetum.base import files
 from tapetum.base.errors import TrainingFailed
 from tapetum.methods import find
@@ -22,7 +21,6 @@ from tapetum.train.health import probe, watch
 from tapetum.train.health.judge import Verdict, judge
 
 SMALL: dict[str, Any] = {**small_runs.SMALL, "logger": [], "steps": 30}
-ROOT = Path(__file__).parent.parent.parent
 
 
 def pretrain(out, data=None, **settings):
@@ -322,14 +320,7 @@ def test_an_image_that_is_not_finite_is_named(tmp_path, monkeypatch, capsys):
     assert "health at step" in capsys.readouterr().out
 
 
-def load_benchmark(name: str):
-    """The cases that the benchmark runs for longer; benchmarks are no part of the package."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(str(ROOT))
-        return importlib.import_module(f"benchmarks.{name}")
-
-
-sick, benchmark = load_benchmark("sick"), load_benchmark("health")
+sick, benchmark = load("sick"), load("health")
 QUICK: dict[str, Any] = {"steps": 50, "batch_size": 16, "encoder_settings": {"channels": [8, 8, 16, 16]}}
 
 

@@ -40,6 +40,11 @@ def gather(x: torch.Tensor) -> torch.Tensor:
     return _Gather.apply(x) if world() > 1 else x
 
 
+def share(x: torch.Tensor) -> torch.Tensor:
+    """This process's part [n, ...] of rows x [N, ...] that all have; of gathered rows, its own."""
+    return x.tensor_split(world())[rank()]
+
+
 class _Sum(torch.autograd.Function):
     @staticmethod
     def forward(ctx, x):

@@ -25,14 +25,16 @@ def precise(loss: Callable) -> Callable:
 
 
 @precise
-def nt_xent(z: Tensor, ids: Tensor, temperature: float) -> Tensor:
+def nt_xent(z: Tensor, ids: Tensor, temperature: float, targets: Tensor | None = None) -> Tensor:
     """Rows of z [N, D] with equal ids [N] attract and all others repel, over all processes.
 
     With ids that number the images this is NT-Xent (arXiv:2002.05709), with labels SupCon (arXiv:2004.11362,
-    L_out). A row without a partner gives nothing.
+    L_out). A row without a partner gives nothing. With `targets` [N, D] rows of z meet those, all but
+    their own.
     """
     z = F.normalize(z, dim=1)
-    others, other_ids = gather(z), gather(ids)  # [W*N, D], [W*N]
+    met = z if targets is None else F.normalize(targets, dim=1)
+    others, other_ids = gather(met), gather(ids)  # [W*N, D], [W*N]
     here = rank() * len(z) + torch.arange(len(z), device=z.device)
     myself = here[:, None] == torch.arange(len(others), device=z.device)  # [N, W*N]
     logp = (z @ others.T / temperature).masked_fill(myself, -torch.inf).log_softmax(1)

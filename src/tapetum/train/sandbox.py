@@ -16,9 +16,18 @@ from tapetum.train import optimizer, setup, sync_norm
 from tapetum.train.feed import Feed
 from tapetum.train.loop import fit
 from tapetum.train.optimizer import OptimizerSettings
-from tapetum.views import Batch
+from tapetum.views import Batch, nest
 
-SMALL = {"hidden": 32, "dim": 16, "width": 32, "depth": 1, "prototypes": 24, "queue": 64, "small_crops": 2}
+SMALL = {
+    "hidden": 32,
+    "dim": 16,
+    "width": 32,
+    "depth": 1,
+    "prototypes": 24,
+    "queue": 64,
+    "small_crops": 2,
+    "permutations": 8,
+}
 CLASSES, BATCH = 4, 16
 
 
@@ -58,7 +67,10 @@ def build(kind: type[Method], seed: int = 0, **settings: Any) -> Method:
         if name in SMALL and isinstance(p.default, int)
     }
     encoder = small_encoder(kind.needs, seed)
-    return setup.build_method(kind, encoder, source(), 32, {**small, **settings})
+    method = setup.build_method(kind, encoder, source(), 32, {**small, **settings})
+    if encoder.patch:
+        method.views = nest.whole_patches(method.views, 32, encoder.patch)
+    return method
 
 
 def source() -> Source:
@@ -116,7 +128,7 @@ def statistics(method: nn.Module) -> set[str]:
     """Names of normalisation statistics, which alone may change in a loss."""
     return {
         f"{name}.{buffer}" if name else buffer
-        for name, m in method.named_modules()
+        for name, m in method.named_modules(remove_duplicate=False)
         if isinstance(m, sync_norm.BatchNorm)
         for buffer, _ in m.named_buffers(recurse=False)
     }

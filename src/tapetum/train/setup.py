@@ -64,22 +64,16 @@ def prepare(given: dict[str, Any], groups: dict[str, dict], quiet: bool = False)
 
     Raises TapetumError with one sentence for whatever cannot be.
     """
-    kind = find(given["method"])
     source = source_of(given["data"], given["labels"], given["split"])
     if not quiet:
         say(source.summary())
-    choices = defaults.choose(given, source, kind)
-    value = {**given, **{name: choice.value for name, choice in choices.items()}}
-    world = launch.count(value["devices"])
-    _check_numbers(value, world)
-    device = launch.device(value["devices"])
-    if value["precision"] == "fp16" and device.type == "cpu":
-        raise TapetumError("precision fp16 needs a GPU; on a CPU use bf16 or fp32.")
-
-    method, source = network(value, groups, source)
+    choices, value, method, source = settled(given, groups, source)
+    world, device = launch.count(value["devices"]), launch.device(value["devices"])
     method.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     if world > 1:
         sync_norm.synchronise(method)
+    if device.type == "cpu" and value["precision"] == "bf16":
+        _plain_attention(method)
 
     tuned = OptimizerSettings(**groups.get("optimizer", {}))
     peak = tuned.peak(value["batch_size"])
@@ -120,8 +114,23 @@ def prepare(given: dict[str, Any], groups: dict[str, dict], quiet: bool = False)
         device,
         groups,
     )
-    job.config = resolved(job, value, kind)
+    job.config = resolved(job, value, find(given["method"]))
     return job
+
+
+def settled(
+    given: dict[str, Any], groups: dict[str, dict], source: Source
+) -> tuple[dict[str, defaults.Choice], dict[str, Any], Method, Source]:
+    """Every open setting with its reason, all settings by name, the method, and the images in its form.
+
+    For all that a run is refused for before images are read, this raises TapetumError.
+    """
+    choices = defaults.choose(given, source, find(given["method"]))
+    value = {**given, **{name: choice.value for name, choice in choices.items()}}
+    _check_numbers(value, launch.count(value["devices"]))
+    if value["precision"] == "fp16" and launch.device(value["devices"]).type == "cpu":
+        raise TapetumError("precision fp16 needs a GPU; on a CPU use bf16 or fp32.")
+    return choices, value, *network(value, groups, source)
 
 
 def network(value: dict[str, Any], groups: dict[str, dict], source: Source) -> tuple[Method, Source]:
@@ -197,6 +206,14 @@ def encoders_asked(kind: type[Method]) -> list[str]:
     """The names of a method's settings that are encoders."""
     hints = settings.annotations(kind)
     return [n for n, hint in hints.items() if n != "encoder" and encoders.Encoder in get_args(hint)]
+
+
+def _plain_attention(method: Method) -> None:
+    """Attention as plain matrix products, timm's other way: on a CPU torch's fused kernel takes 1.4 (257
+    tokens) to 12 times (16 tokens) as long in bf16, forwards and backwards (docs/log.md)."""
+    for part in method.modules():
+        if hasattr(part, "fused_attn"):
+            part.fused_attn = False  # type: ignore[assignment]
 
 
 def _check_numbers(value: dict[str, Any], world: int) -> None:

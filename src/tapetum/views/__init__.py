@@ -25,6 +25,7 @@ from tapetum.views.policies import (
     moco_v1,
     moco_v2,
     moco_v3,
+    msn,
     randaugment,
     shifted,
     simclr,
@@ -57,6 +58,6 @@ __all__ = [
     "TrivialAugment", "VerticalFlip",
     "View",
     "augmix", "autoaugment", "byol", "byol_pair", "carry", "crop_only", "dino", "draw", "largest", "light",
-    "mae", "moco_v1", "moco_v2", "moco_v3", "randaugment", "shifted", "simclr", "strong", "swav",
+    "mae", "moco_v1", "moco_v2", "moco_v3", "msn", "randaugment", "shifted", "simclr", "strong", "swav",
     "three_augment", "trivialaugment", "weak", "weak_and_strong",
 ]  # fmt: skip

@@ -50,10 +50,18 @@ def swav(small_crops: int = 6) -> dict[str, list[View]]:
     return {"large": 2 * [simclr(scale=(0.14, 1.0))], "small": small_crops * [small]}
 
 
-def dino(small_crops: int = 6) -> dict[str, list[View]]:
-    """DINO's two large and several small crops, in BYOL's colours. arXiv:2104.14294"""
-    small = byol(0.5, 0.0, SMALL, (0.05, 0.4))
-    return {"large": byol_pair(scale=(0.4, 1.0)), "small": small_crops * [small]}
+def dino(small_crops: int = 6, divide: float = 0.4) -> dict[str, list[View]]:
+    """DINO's two large and several small crops, in BYOL's colours; `divide` of the area lies between them.
+    arXiv:2104.14294"""
+    small = byol(0.5, 0.0, SMALL, (0.05, divide))
+    return {"large": byol_pair(scale=(divide, 1.0)), "small": small_crops * [small]}
+
+
+def msn(small_crops: int = 10) -> dict[str, Any]:
+    """MSN's target, anchor and small crops, in SimCLR's colours at half their strength. arXiv:2204.07141"""
+    look = Flip() + Jitter(0.4, 0.4, 0.4, 0.1) + Gray() + Blur()
+    large, small = Crop(scale=(0.3, 1.0)) + look, Crop(SMALL, (0.05, 0.3)) + look
+    return {"target": large, "anchor": large, "small": small_crops * [small]}
 
 
 def mae() -> View:

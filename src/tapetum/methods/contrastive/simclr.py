@@ -24,4 +24,8 @@ class SimCLR(Method):
 
     def loss(self, batch, t):
         z = self.projector(self.encoder(torch.cat(batch["views"])))  # [2B, D]
-        return {"loss": nt_xent(z, batch["index"].repeat(2), self.temperature)}
+        return {"loss": nt_xent(z, self.alike(batch).repeat(2), self.temperature)}
+
+    def alike(self, batch):
+        """Numbers [B], equal for images that attract each other."""
+        return batch["index"]

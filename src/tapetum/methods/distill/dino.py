@@ -1,13 +1,12 @@
 """Match a slow copy's sharpened, centred class guesses, from small crops to large ones. arXiv:2104.14294"""
 
 import torch
-from torch import nn
 
 from tapetum import views
 from tapetum.base.settings import Count, Positive, Share, Whole
 from tapetum.methods.method import Method
-from tapetum.parts.heads import Prototypes, mlp
 from tapetum.parts.losses import across, soft_cross_entropy
+from tapetum.parts.prototypes import centred, guesser
 from tapetum.parts.schedule import PositiveRamp, Ramp, ShareRamp
 from tapetum.parts.state import EMA
 
@@ -43,9 +42,7 @@ class DINO(Method):
     ):
         super().__init__(encoder)
         self.views = views.dino(small_crops)
-        norm = nn.BatchNorm1d if batch_norm else None
-        bottleneck = mlp(encoder.dim, hidden, hidden, dim, norm=norm, act=nn.GELU)
-        self.projector = nn.Sequential(bottleneck, Prototypes(dim, prototypes))
+        self.projector = guesser(encoder.dim, hidden, dim, prototypes, batch_norm)
         self.teacher = EMA(encoder, self.projector)
         self.register_buffer("centre", torch.zeros(prototypes))
         self.rates = ((r"projector\.1\.", lambda t: float(t >= frozen)),)
@@ -56,7 +53,7 @@ class DINO(Method):
         crops = [*batch["large"], *batch["small"]]
         student = [self.projector(self.encoder(x)) / self.temperature for x in crops]  # V x [B, K]
         teacher = torch.stack([self.teacher(x) for x in batch["large"]]).to(self.centre)  # [2, B, K]
-        target = ((teacher - self.centre) / self.teacher_temperature(t)).softmax(-1)
+        target = centred(teacher, self.centre, self.teacher_temperature(t))
         return {
             "loss": across(soft_cross_entropy, student, target),
             "keep": {"centre": teacher.mean((0, 1))[None]},  # [1, K]
