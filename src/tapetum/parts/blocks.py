@@ -80,19 +80,6 @@ def inverse_blocks(
     return order[:, :shown], order[:, shown:]
 
 
-def sometimes(
-    batch: Batch, crops: int, grid: int, shares: tuple[float, float], chance: float = 1.0
-) -> Tensor:
-    """`blocks` of several crops of each image, one crop after the other: [crops * B, N] bool.
-
-    With probability `chance` a crop has a share between the two `shares` hidden, else nothing (iBOT,
-    arXiv:2111.07832).
-    """
-    u = batch.random("blocks shares", (crops, 2))  # [B, crops, 2]
-    share = (shares[0] + u[..., 1] * (shares[1] - shares[0])) * (u[..., 0] < chance)  # [B, crops]
-    return torch.cat([blocks(batch, grid, share[:, i], name=f"blocks {i}") for i in range(crops)])
-
-
 def _rectangles(u: Tensor, left: Tensor, grid: int) -> Tensor:
     """A rectangle for each image, where `left` [B] patches are to be hidden, from u [B, 4]: [B, g, g]."""
     least = max(1, (grid // 3) ** 2)
