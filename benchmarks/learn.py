@@ -1,12 +1,14 @@
-"""How well does each method learn in ten minutes? Trains on CIFAR-10, measures the last epoch, keeps rows.
+"""How well does each method learn in a few minutes? Trains on CIFAR-10, measures the last epoch, keeps rows.
 
-    python -m benchmarks.learn                     # every recipe, seeds 0 1 2; what is done stays done
-    python -m benchmarks.learn simclr --seeds 0    # one of them
-    python -m benchmarks.learn --table             # only rewrite the table from the rows
+    python -m benchmarks.learn                        # every method for two minutes, once
+    python -m benchmarks.learn simclr byol --seeds 0,1,2
+    python -m benchmarks.learn --beside-lightly       # ours and lightly's modules, seeds 0,1,2 (hours)
+    python -m benchmarks.learn --budget ten-minutes   # the recipes of recipes/ten-minutes
+    python -m benchmarks.learn --table                # only rewrite the tables and docs/methods.md
 
-The clock covers everything from the first import to the last file written, and not the last evaluation.
-The machine must be idle: two busy processes slow each other down tenfold. A killed run goes on where it
-stopped, but its row then says that its seconds are not those of one go.
+What is done stays done, and a killed run goes on where it stopped. Two minutes are those of two idle cores:
+in fact the number of images is fixed, the same for all methods of a kind, and a second busy process changes
+the rate that a row names, not what is learnt.
 """
 
 import argparse
@@ -15,183 +17,232 @@ import json
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-import torch
 import yaml
 
-from benchmarks import rows
+from benchmarks import learned, rows
 from benchmarks.rows import RESULTS, ROOT
+from tapetum.base.files import read_json, read_lines
+from tapetum.train import config
 
-ROWS = RESULTS / "cifar10-ten-minutes.jsonl"
-TABLE = ROWS.with_suffix(".md")
-RECIPES = {
-    file.stem.removeprefix("cifar10-"): file for file in sorted((ROOT / "recipes").glob("cifar10-*.yaml"))
+SMALL_RESNET = {"name": "resnet10_w32", "stem": "nopool", "stem_type": "deep", "stem_width": 16}
+SMALL_VIT = {"name": "vit_mini", "embed_dim": 128, "depth": 4, "num_heads": 4}
+# What all methods of a kind share; a recipe names its kind where its views do not tell it.
+KINDS: dict[str, dict[str, Any]] = {
+    "one view": {"encoder": SMALL_RESNET, "epochs": 5, "batch_size": 256},
+    "two views": {"encoder": SMALL_RESNET, "epochs": 3, "batch_size": 256},
+    "many views": {"encoder": SMALL_RESNET, "epochs": 2, "batch_size": 256},
+    "tokens": {"encoder": SMALL_VIT, "epochs": 3, "batch_size": 128},
 }
-KNN = "kNN, k 20, temperature 0.07, bank of all 50,000 training images, 10,000 test images"
 
 
-def data() -> Path:
-    """CIFAR-10."""
-    return rows.data("cifar10.zip")
+@dataclass(frozen=True)
+class Recipe:
+    """Args:
+    name: of its file, and of its rows.
+    settings: of `pretrain`, nested as in a YAML file.
+    kind: the methods that it may be compared with.
+    trivial: what the loss would be for a network that has learnt nothing, where the recipe says so.
+    """
+
+    name: str
+    settings: dict[str, Any]
+    kind: str
+    trivial: float | None = None
+
+    @property
+    def method(self) -> str:
+        return self.name.removeprefix(learned.LIGHTLY)
+
+    def of_lightly(self) -> "Recipe":
+        """The same with the method made of lightly's modules."""
+        file = ROOT / "benchmarks" / "lightlys" / f"{self.name}.py"
+        method = {**self.settings["method"], "name": str(file.relative_to(ROOT))}
+        return replace(self, name=learned.LIGHTLY + self.name, settings={**self.settings, "method": method})
+
+    @property
+    def fingerprint(self) -> str:
+        return hashlib.sha256(json.dumps(self.settings, sort_keys=True).encode()).hexdigest()[:12]
+
+    def write(self, path: Path) -> None:
+        """As a file for `tapetum pretrain --config`."""
+        path.parent.mkdir(parents=True, exist_ok=True)
+        config.write(path, config.flattened(self.settings))
 
 
-def train(method: str, seed: int, out: Path) -> tuple[float, bool]:
-    """Run the recipe as a user would; gives the seconds, and whether it ran in one go."""
+def recipes(budget: str) -> dict[str, Recipe]:
+    """The recipes of a budget, which is a folder of recipes/, by name."""
+    return {file.stem: recipe(file) for file in sorted((ROOT / "recipes" / budget).glob("*.yaml"))}
+
+
+def beside_lightly() -> dict[str, Recipe]:
+    """The recipes of the methods that lightly's modules make as well, each followed by theirs."""
+    own = recipes("two-minutes")
+    names = [f.stem for f in sorted((ROOT / "benchmarks" / "lightlys").glob("*.py")) if f.stem in own]
+    pairs = [one for name in names for one in (own[name], own[name].of_lightly())]
+    return {one.name: one for one in pairs}
+
+
+def recipe(file: Path) -> Recipe:
+    """What a file says, and for two minutes what its kind adds."""
+    said = yaml.safe_load(file.read_text())
+    kind, trivial = said.pop("kind", ""), said.pop("trivial", None)
+    said["method"] = {"name": file.stem, **(said.get("method") or {})}
+    if "encoder" not in said:
+        kind = kind or kind_of(said["method"]["name"])
+        said = {**KINDS[kind], "image_size": 32, **said}
+    return Recipe(file.stem, said, kind, trivial)
+
+
+def kind_of(method: str) -> str:
+    """The kind of a method, by what it needs and the views it wants."""
+    from tapetum.methods import find
+    from tapetum.train import sandbox
+    from tapetum.views.nest import leaves
+
+    made = sandbox.build(find(method))
+    if made.needs == "tokens":
+        return "tokens"
+    return {1: "one view", 2: "two views"}.get(len(list(leaves(made.views))), "many views")
+
+
+def train(one: Recipe, seed: int, out: Path) -> tuple[float, bool]:
+    """Train as a user would; gives the seconds, and whether it ran in one go."""
     fresh = not (out / "config.yaml").exists()
-    command = [
-        sys.executable,
-        "-m",
-        "tapetum",
-        "pretrain",
-        str(data()),
-        "--out",
-        str(out),
-        "--resume",
-        "auto",
-    ]
+    written = out.with_suffix(".yaml")
+    one.write(written)
+    command = [sys.executable, "-m", "tapetum", "pretrain", str(rows.data("cifar10.zip"))]
+    command += ["--out", str(out), "--resume", "auto", "--config", str(written), "--seed", str(seed)]
     began = time.monotonic()
-    subprocess.run([*command, "--config", str(RECIPES[method]), "--seed", str(seed)], check=True)
+    subprocess.run(command, check=True, cwd=ROOT)
     return time.monotonic() - began, fresh
 
 
-def head_accuracy(run: Path, test) -> float | None:
-    """Accuracy of the run's own classifier on test features, where it has one."""
+def measure(encoder: Any) -> dict[str, Any]:
+    """kNN, a linear probe (logistic regression) and the label-free measures of an encoder."""
+    import tapetum
+
+    data = rows.data("cifar10.zip")
+    results = tapetum.evaluate(
+        encoder,
+        train_data=f"{data}/train",
+        test_data=f"{data}/test",
+        protocols=["knn", "logistic", "labelfree"],
+        baselines=False,
+        duplicates=False,
+    )
+    by_name = {result.name: result for result in results}
+    numbers: dict[str, Any] = {
+        "knn": round(by_name["knn accuracy"].value, 4),
+        "linear": round(by_name["logistic accuracy"].value, 4),
+        "error": round(by_name["logistic accuracy"].error_bar, 4),
+        "protocols": {n: by_name[f"{n} accuracy"].protocol_id for n in ("knn", "logistic")},
+    }
+    free = {r.name: round(r.value, 6) for r in results if r.protocol["name"] == "labelfree"}
+    return {**numbers, "labelfree": free}
+
+
+def head_accuracy(run: Path) -> float | None:
+    """Accuracy of the run's own classifier on test images, where it has one."""
+    import torch
     from safetensors.torch import load_file
 
-    from tapetum.base.files import read_json
-
-    if not (run / "head.safetensors").exists():
-        return None
-    head = load_file(run / "head.safetensors")
-    classes = read_json(run / "head.json")["classes"]
-    logits = torch.from_numpy(np.array(test.x)) @ head["weight"].T + head["bias"]
-    said = [classes[i] for i in logits.argmax(1).tolist()]
-    return float(np.mean([a == b for a, b in zip(said, test.source.label_names())]))
-
-
-def measure(encoder) -> dict:
-    """The numbers of one encoder: kNN and linear probe; the run's own classifier where it has one."""
-    import tapetum
     from tapetum.data import open_data
     from tapetum.encoders import load
     from tapetum.features import Extractor
 
-    results = tapetum.evaluate(
-        encoder,
-        train_data=f"{data()}/train",
-        test_data=f"{data()}/test",
-        protocols=["knn", "logistic"],
-        baselines=False,
-        duplicates=False,
-    )
-    names = ["knn", "linear"]  # results come in the order asked
-    numbers: dict = {name: round(result.value, 4) for name, result in zip(names, results)}
-    numbers["protocols"] = {name: result.protocol_id for name, result in zip(names, results)}
-    if isinstance(encoder, Path):
-        own = head_accuracy(encoder, Extractor(load(encoder)).features(open_data(f"{data()}/test")))
-        numbers |= {} if own is None else {"classifier": round(own, 4)}
-    return numbers
+    if not (run / "head.safetensors").exists():
+        return None
+    test = Extractor(load(run)).features(open_data(f"{rows.data('cifar10.zip')}/test"))
+    head, classes = load_file(run / "head.safetensors"), read_json(run / "head.json")["classes"]
+    logits = torch.from_numpy(np.array(test.x)) @ head["weight"].T + head["bias"]
+    said = [classes[i] for i in logits.argmax(1).tolist()]
+    return round(float(np.mean([a == b for a, b in zip(said, test.source.label_names())])), 4)
 
 
-def facts(name: str, seed: int) -> dict:
-    """What every row says of itself."""
-    return {"row": name, "seed": seed, **rows.facts(), "protocol": KNN}
-
-
-def add(row: dict) -> None:
-    """Keep a row and show it."""
-    rows.keep(ROWS, row)
-    print(json.dumps(row), flush=True)
-
-
-def fingerprint(method: str) -> str:
-    """Of a method's recipe as it stands."""
-    return hashlib.sha256(RECIPES[method].read_bytes()).hexdigest()[:12]
-
-
-def learn(method: str, seed: int) -> None:
+def learn(one: Recipe, seed: int, budget: str, file: Path) -> None:
     """One row: train, then measure."""
-    recipe = fingerprint(method)
-    if any(r["row"] == method and r["seed"] == seed and r.get("recipe") == recipe for r in rows.kept(ROWS)):
+    done = {(r["row"], r["seed"], r.get("recipe")) for r in rows.kept(file)}
+    if (one.name, seed, one.fingerprint) in done:
         return
-    out = ROOT / "runs" / f"{method}-{recipe}-{seed}"
-    seconds, one_go = train(method, seed, out)
-    metrics = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
+    out = ROOT / "runs" / budget / f"{one.name}-{one.fingerprint}-{seed}"
+    seconds, one_go = train(one, seed, out)
+    metrics, health = read_lines(out / "metrics.jsonl"), read_lines(out / "health.jsonl")[-1]
     steps = [m for m in metrics if "rate" in m]
-    add(
-        facts(method, seed)
-        | {
-            "recipe": recipe,
+    late = [m["loss"] for m in steps[-max(1, len(steps) // 10) :]]
+    keep(
+        file,
+        {
+            "row": one.name,
+            "seed": seed,
+            "method": one.method,
+            "kind": one.kind,
+            "recipe": one.fingerprint,
             "seconds": round(seconds, 1),
             "one_go": one_go,
             "epochs": round(metrics[-1]["epoch"], 2),
             "images_per_second": round(float(np.median([m["rate"] for m in steps])), 1),
-            "loss": round(steps[-1]["loss"], 4),
+            "memory": max(m["memory"] for m in steps),
+            "first_loss": round(steps[0]["loss"], 4),
+            "loss": round(float(np.mean(late)), 4),
+            **({} if one.trivial is None else {"trivial": one.trivial}),
+            **{n: round(health[n], 4) for n in ("gap", "gap_error") if n in health},
+            "health": health["verdict"],
+            **measure(out),
         }
-        | measure(out)
+        | ({} if (own := head_accuracy(out)) is None else {"classifier": own}),
     )
 
 
-def baselines(seeds: list[int]) -> None:
-    """Rows of raw pixels and of random weights of the encoders that the recipes use."""
+def baselines(used: Mapping[str, Recipe], seeds: list[int], file: Path) -> None:
+    """Rows of raw pixels, and of random weights of the encoders that the recipes use."""
+    import torch
+
     from tapetum import encoders
     from tapetum.evaluate.baselines import pixels
 
-    done = {(r["row"], r["seed"]) for r in rows.kept(ROWS)}
+    done = {(r["row"], r["seed"]) for r in rows.kept(file)}
     if ("pixels", 0) not in done:
-        add(facts("pixels", 0) | measure(pixels()))
-    for users, given in encoders_used().items():
+        keep(file, {"row": "pixels", "seed": 0, **measure(pixels())})
+    for name, given in encoders_used(used).items():
         for seed in seeds:
-            if (f"random weights ({users})", seed) not in done:
+            if (f"random weights ({name})", seed) not in done:
                 torch.manual_seed(seed)
-                encoder = encoders.build(given["name"], 32, **{k: v for k, v in given.items() if k != "name"})
-                add(facts(f"random weights ({users})", seed) | measure(encoder.eval()))
+                settings = {k: v for k, v in given.items() if k != "name"}
+                encoder = encoders.build(given["name"], 32, **settings)
+                keep(
+                    file,
+                    {"row": f"random weights ({name})", "seed": seed, "encoder": given}
+                    | measure(encoder.eval()),
+                )
 
 
-def encoders_used() -> dict[str, dict]:
-    """The encoders of the recipes, each under the names of those that use it."""
-    given = {name: yaml.safe_load(file.read_text())["encoder"] for name, file in RECIPES.items()}
+def encoders_used(used: Mapping[str, Recipe]) -> dict[str, dict]:
+    """The encoders of the recipes, each under its kinds or the recipes that use it."""
     users: dict[str, list[str]] = {}
-    for name, settings in given.items():
-        users.setdefault(json.dumps(settings), []).append(name)
-    return {", ".join(names): given[names[0]] for names in users.values()}
+    for one in used.values():
+        users.setdefault(json.dumps(one.settings["encoder"]), []).append(one.kind or one.name)
+    return {", ".join(sorted(set(names))): json.loads(given) for given, names in users.items()}
 
 
-def table() -> None:
-    """Write the rows as a table: means and spread over seeds."""
-    found: dict[str, list[dict]] = {}
-    for row in rows.kept(ROWS):
-        earlier = row["row"] in RECIPES and row["recipe"] != fingerprint(row["row"])
-        found.setdefault(row["row"] + (" (an earlier recipe)" if earlier else ""), []).append(row)
-    lines = [
-        "# Ten minutes on two cores: CIFAR-10",
-        "",
-        "Generated by `python -m benchmarks.learn --table` from the rows beside this file; the recipes are",
-        f"`recipes/cifar10-*.yaml`. {KNN}.",
-        "Linear: logistic regression on frozen features. Last epoch, mean over seeds (standard deviation).",
-        "Seconds are of the whole command on an idle machine.",
-        "",
-        "| | seeds | epochs | seconds | images a second | kNN % | linear % | own classifier % |",
-        "|---|---|---|---|---|---|---|---|",
-    ]
+def write() -> None:
+    """Rewrite the tables and docs/methods.md."""
+    budgets = ("two-minutes", "ten-minutes")
+    known = {b: {name: one.fingerprint for name, one in recipes(b).items()} for b in budgets}
+    known["two-minutes"] |= {name: one.fingerprint for name, one in beside_lightly().items()}
+    learned.write(known)
 
-    def cell(group: list[dict], key: str, scale: float, digits: int) -> str:
-        values = [scale * r[key] for r in group if key in r]
-        spread = f" ({np.std(values, ddof=1):.{digits}f})" if len(values) > 1 and scale == 100 else ""
-        return f"{np.mean(values):,.{digits}f}{spread}" if values else ""
 
-    for name, group in sorted(found.items(), key=lambda item: -np.mean([r["knn"] for r in item[1]])):
-        cells = [
-            cell(group, "epochs", 1, 0),
-            cell(group, "seconds", 1, 0),
-            cell(group, "images_per_second", 1, 0),
-        ]
-        cells += [cell(group, key, 100, 1) for key in ("knn", "linear", "classifier")]
-        lines.append(f"| {name} | {len(group)} | {' | '.join(cells)} |")
-    machines = sorted({r["machine"] for r in rows.kept(ROWS)})
-    TABLE.write_text("\n".join([*lines, "", *(f"Machine: {m}." for m in machines)]) + "\n")
+def keep(file: Path, row: dict) -> None:
+    """Keep a row and show it."""
+    row = {**row, **rows.facts()}
+    rows.keep(file, row)
+    print(json.dumps(row), flush=True)
 
 
 def main() -> None:
@@ -199,22 +250,25 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("methods", nargs="*", help=f"of {', '.join(RECIPES)}, baselines; all by default")
-    parser.add_argument("--seeds", default="0,1,2", help="separated by commas")
-    parser.add_argument("--table", action="store_true", help="only rewrite the table")
+    parser.add_argument("methods", nargs="*", help="names of recipes, or baselines; all by default")
+    parser.add_argument("--budget", choices=("two-minutes", "ten-minutes"), default="two-minutes")
+    parser.add_argument("--seeds", help="separated by commas [0; 0,1,2 beside lightly]")
+    parser.add_argument("--beside-lightly", action="store_true", help="ours and lightly's in turn")
+    parser.add_argument("--table", action="store_true", help="only rewrite the tables")
     asked = parser.parse_args()
-    if wrong := set(asked.methods) - {*RECIPES, "baselines"}:
-        sys.exit(f"error: there is no recipe for {', '.join(sorted(wrong))}; there are {', '.join(RECIPES)}.")
-    if not asked.table:
-        seeds = [int(s) for s in asked.seeds.split(",")]
-        for seed in seeds:
-            for method in RECIPES:
-                if not asked.methods or method in asked.methods:
-                    learn(method, seed)
-                    table()
-        if not asked.methods or "baselines" in asked.methods:
-            baselines(seeds)
-    table()
+    known = beside_lightly() if asked.beside_lightly else recipes(asked.budget)
+    file = RESULTS / f"cifar10-{asked.budget}.jsonl"
+    seeds = asked.seeds or ("0,1,2" if asked.beside_lightly else "0")
+    if wrong := set(asked.methods) - {*known, "baselines"}:
+        sys.exit(f"error: there is no recipe for {', '.join(sorted(wrong))}; there are {', '.join(known)}.")
+    wanted = [name for name in known if not asked.methods or name in asked.methods]
+    for seed in [] if asked.table else [int(s) for s in seeds.split(",")]:
+        for name in wanted:
+            learn(known[name], seed, asked.budget, file)
+        if "baselines" in asked.methods or not (asked.methods or asked.beside_lightly):
+            baselines(known, [seed], file)
+        write()
+    write()
 
 
 if __name__ == "__main__":

@@ -69,8 +69,8 @@ TASKS = {
         "A training step with data and views, beside the same step on ready-made tensors; all cores",
         "images",
         {READY: 1 / 1.08},
-        note="SimCLR of recipes/cifar10-simclr.yaml on CIFAR-10 held in memory, batches of 256, bf16. 0.93 "
-        "is 1 / 1.08: with data and views a step may take 1.08 times as long.",
+        note="SimCLR of recipes/ten-minutes/simclr.yaml on CIFAR-10 held in memory, batches of 256, bf16. "
+        "0.93 is 1 / 1.08: with data and views a step may take 1.08 times as long.",
     ),
     "lightly": Task(
         "step",
@@ -111,6 +111,31 @@ def keep(row: dict) -> None:
     PAGE.write_text(page())
 
 
+def keep_shares(row: dict) -> None:
+    """Keep where the time of a method's step went, and write the page anew."""
+    rows.keep(rows.RESULTS / "where.jsonl", row)
+    PAGE.write_text(page())
+
+
+def shares() -> list[str]:
+    """Where a step's time goes, a column for each method's last row, as lines of Markdown."""
+    last = {row["method"]: row for row in rows.kept(rows.RESULTS / "where.jsonl")}
+    if not last:
+        return []
+    parts = {part for row in last.values() for part in row["shares"]}
+    weight = {part: max(row["shares"].get(part, 0) for row in last.values()) for part in parts}
+    lines = ["", "## Where the time of a step goes; all cores", "", f"| | {' | '.join(last)} |"]
+    lines.append("|---" + "|---:" * len(last) + "|")
+    for part in sorted(parts, key=lambda part: -weight[part]):
+        cells = [f"{row['shares'][part]:.1%}" if part in row["shares"] else "" for row in last.values()]
+        lines.append(f"| {part} | {' | '.join(cells)} |")
+    lines.append(f"| seconds a step | {' | '.join(str(row['seconds']) for row in last.values())} |")
+    row = next(iter(last.values()))
+    told = "The two-minute recipes (recipes/two-minutes) on CIFAR-10 held in memory, bf16. `python -m "
+    told += f"benchmarks.where`, {row['date']}, commit {row['commit']}; {row['machine']}."
+    return [*lines, "", told]
+
+
 def page() -> str:
     """The page from the last rows."""
     lines = [
@@ -126,7 +151,7 @@ def page() -> str:
         last = {row["task"]: row for row in rows.kept(task.file)}
         if name in last:
             lines += ["", f"## {task.title}", "", *table(name, last[name]), "", *told(task, last[name])]
-    return "\n".join(lines) + "\n"
+    return "\n".join([*lines, *shares()]) + "\n"
 
 
 def table(name: str, row: dict) -> list[str]:

@@ -19,7 +19,7 @@ from benchmarks import rows, speed, trainers
 from benchmarks.views import jpegs
 from tapetum.data.canvas import cores
 
-RECIPE = rows.ROOT / "recipes" / "cifar10-simclr.yaml"
+RECIPE = rows.ROOT / "recipes" / "ten-minutes" / "simclr.yaml"
 PACKAGES = ("torch", "timm", "lightly", "torchvision")
 WORKERS = 8  # of lightly's example
 COPIES = 8  # of each photograph, where they are too few for a batch

@@ -64,6 +64,7 @@ class Ready:
 
     def __init__(self, feed: Feed, count: int = 4):
         self.made = list(feed.batches(0, count))
+        self.steps_per_epoch, self.whole = feed.steps_per_epoch, feed.whole
 
     def batches(self, start: int, steps: int) -> Iterator[list]:
         """As `Feed.batches`."""

@@ -1,13 +1,19 @@
-"""What the tests of pages share: a page read as a browser reads it, and a browser where there is one."""
+"""What the tests of pages share: a page as a browser reads it, a browser where there is one, a dashboard."""
 
 import json
-from collections.abc import Iterator
+import threading
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
 
+from tapetum.report.dashboard import front
+from tapetum.report.server import Server
+from tapetum.report.watched import Dashboard
+
+EVIL = "<img src=x onerror=alert(1)>"
 CHROMIUM = Path("/usr/bin/chromium")
 FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync"]
 FLAGS += ["--disable-background-networking", "--disable-component-update"]
@@ -66,15 +72,30 @@ def browser() -> Iterator:
 
 
 @contextmanager
-def opened(chromium, file: Path, **how) -> Iterator:
-    """A page from the disk; afterwards its console holds no error and nothing was asked for outside."""
-    page = chromium.new_page(**how)
+def opened(chromium, place: Path | str, **how) -> Iterator:
+    """A page from the disk or of a server; afterwards neither its console nor those of pages opened from it
+    hold an error, and nothing but the server was asked."""
+    url = place.as_uri() if isinstance(place, Path) else place
+    allowed = ("data:", "blob:", "file:" if isinstance(place, Path) else place)
+    context = chromium.new_context(**how)
     wrong: list[str] = []
-    page.on("console", lambda said: wrong.append(said.text) if said.type in ("error", "warning") else None)
-    page.on("pageerror", lambda error: wrong.append(str(error)))
-    page.on("request", lambda r: None if r.url.startswith(("file:", "data:")) else wrong.append(r.url))
-    page.goto(file.as_uri())
+    context.on("console", lambda said: wrong.append(said.text) if said.type in ("error", "warning") else None)
+    context.on("weberror", lambda error: wrong.append(str(error.error)))
+    context.on("request", lambda r: None if r.url.startswith(allowed) else wrong.append(r.url))
+    page = context.new_page()
+    page.goto(url)
     page.wait_for_load_state("load")
     yield page
-    page.close()
+    context.close()
     assert wrong == []
+
+
+@contextmanager
+def served(places: Sequence[Path], work: Path) -> Iterator[Server]:
+    """A dashboard of these folders."""
+    with Server(Dashboard(list(map(str, places))), front().html(), 0, "the-token", work) as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True)
+        thread.start()
+        yield server
+        server.shutdown()
+        thread.join()

@@ -31,6 +31,7 @@ __all__ = [
     "preview",
     "protocols",
     "report",
+    "ui",
 ]
 SHARED = (
     "demo",
@@ -61,6 +62,7 @@ if TYPE_CHECKING:
         preview,
         protocols,
         report,
+        ui,
     )
 
 

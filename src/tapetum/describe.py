@@ -11,27 +11,43 @@ from tapetum.base import console, settings
 from tapetum.base.errors import TapetumError
 from tapetum.base.files import write_atomic
 from tapetum.methods import catalogue, described, find, plain
+from tapetum.methods.method import Method
+from tapetum.train import sandbox, setup
+from tapetum.train.optimizer import OptimizerSettings
 
 
 def all_methods() -> list[dict[str, Any]]:
     """Every method, as a table and as data."""
     found = [
-        {"name": e.name, "family": e.family, "idea": e.line, "source": e.source} for e in catalogue().values()
+        {
+            "name": e.name,
+            "family": e.family,
+            "idea": e.line,
+            "exported": exported(find(e.name)),
+            "source": e.source,
+        }
+        for e in catalogue().values()
     ]
-    console.table([list(row.values()) for row in found], ("method", "family", "idea", "source"))
+    console.table([list(row.values()) for row in found], ("method", "family", "idea", "exported", "source"))
     return found
+
+
+def exported(kind: type[Method]) -> str:
+    """Which of a method's networks is evaluated and exported: its encoder, its teacher, or another."""
+    if kind.product is Method.product:
+        return "encoder"
+    method = sandbox.build(kind)
+    product = method.product()
+    name = next((n for n, m in method.named_modules() if m is product), "a network of its own")
+    return name.partition(".")[0]
 
 
 def one_method(name: str) -> dict[str, Any]:
     """One method: its source, its settings and those of views and optimiser, its views, what is exported."""
-    from tapetum.train import sandbox, setup
-    from tapetum.train.optimizer import OptimizerSettings
-
     kind = find(name)
     own = name.endswith(".py")
     entry = described(Path(name)) if own else {plain(n): e for n, e in catalogue().items()}[plain(name)]
     method = setup.build_method(kind, sandbox.small_encoder(kind.needs), sandbox.source(), 32, {})
-    product = method.product()
     found: dict[str, Any] = {
         "name": entry.name,
         "family": entry.family,
@@ -41,12 +57,12 @@ def one_method(name: str) -> dict[str, Any]:
         "views": in_words(method.views),
         "view settings": view_settings(method.views),
         "optimizer settings": listed(OptimizerSettings),
-        "exported": next((n for n, m in method.named_modules() if m is product), "a network of its own"),
+        "exported": exported(kind),
         "file": str(entry.file),
     }
     console.say(f"{entry.name}: {entry.line} {entry.source}\n")
     console.table([list(row.values()) for row in found["settings"]], ("--method.", "default", "meaning"))
-    console.say("\nviews:")
+    console.say("defaults are the paper's, unless the meaning says otherwise\n\nviews:")
     for line in found["views"]:
         console.say(f"  {line}")
     console.say()

@@ -1,9 +1,10 @@
-"""The verbs that write pages for a browser: report of a run, look at images."""
+"""The verbs that make pages for a browser: report of a run, look at images, and the dashboard of runs."""
 
 from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
+from tapetum.base.errors import TapetumError
 from tapetum.base.settings import Count, Whole
 from tapetum.base.verb import verb
 
@@ -16,7 +17,7 @@ def report(
     *,
     out: str | None = None,
     data: str | None = None,
-    images: Annotated[int, 3, 10_000] = 2000,
+    images: Annotated[int, 3, 60_000] = 2000,
     map: Literal["pca", "umap"] = "pca",
     seed: Whole = 0,
     overwrite: bool = False,
@@ -74,3 +75,22 @@ def look(
     from tapetum.report.of_data import look as run
 
     return run(**own)
+
+
+@verb
+def ui(*runs: str, port: Annotated[int, 0, 65535] = 8228, open: bool = False) -> Settings:
+    """Serve a dashboard of runs, also those that go on: table, filters, live curves, pages with maps.
+
+    Args:
+        runs: a folder of runs, or the folders of runs.
+        port: of this machine; 0 takes any free one.
+        open: show it in the browser.
+
+    It listens on the loopback address only, wants the token that stands in the printed address, and writes
+    nothing to the runs. Ctrl-C ends it.
+    """
+    from tapetum.report.dashboard import ui as run
+
+    if not runs:
+        raise TapetumError("ui needs runs: a folder of runs, or the folders of runs.")
+    return run(runs, port, open)

@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from tapetum.ablating import ablate  # noqa: F401 - a verb of its own file
-from tapetum.base.settings import Count, Whole
+from tapetum.base.settings import Amount, Count, Whole
 from tapetum.base.verb import VERBS, verb  # noqa: F401 - the command line looks for them here
 from tapetum.classifiers import export, fit, predict  # noqa: F401 - verbs that make an encoder of use
 from tapetum.comparing import compare  # noqa: F401 - a verb of its own file
 from tapetum.images import pack, preview  # noqa: F401 - verbs that look at images alone
 from tapetum.measuring import cache, embed, evaluate, protocols  # noqa: F401 - verbs of features
-from tapetum.pages import look, report  # noqa: F401 - verbs that write pages
+from tapetum.pages import look, report, ui  # noqa: F401 - verbs that make pages
 
 if TYPE_CHECKING:
     from tapetum.encoders import Encoder
@@ -29,6 +29,7 @@ def pretrain(
     method: str | None = None,
     encoder: str | None = None,
     weights: str | None = None,
+    keep_close: Amount | None = None,
     image_size: Count | None = None,
     channels: Count | None = None,
     levels: tuple[float, float] | None = None,
@@ -66,6 +67,7 @@ def pretrain(
         method: how to learn; `tapetum methods` lists all, ./mine.py is one of your own. [simclr]
         encoder: a timm model or a preset. [from the method, the image size and the machine]
         weights: none, public (timm's), an earlier run, or a file. [none]
+        keep_close: weight of the distance to the features that the encoder began with. [0]
         image_size: side of the views in pixels. [from the images and the machine]
         channels: 3 for colour, 1 for grey, or as many as arrays have. [3, or the array's]
         levels: values of deep images that become black and white, such as 0,4095. [all there can be]

@@ -1,21 +1,12 @@
 """Benchmarks run in a tiny form, so that they do not rot; how fast anything is, no test asks."""
 
-import importlib
 import json
 from pathlib import Path
 
 import pytest
 import torch
 
-ROOT = Path(__file__).parent.parent.parent
-
-
-def load(name: str):
-    """A module of the benchmarks, which are no part of the package."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(str(ROOT))
-        return importlib.import_module(f"benchmarks.{name}")
-
+from benchmark_modules import load
 
 contenders, rows, speed, step, views = map(load, ("contenders", "rows", "speed", "step", "views"))
 

@@ -131,9 +131,32 @@ def test_causal_tokens_do_not_see_those_after_them(vit, x):
 
 
 @torch.no_grad()
+def test_all_causal_tokens_see_so_many_first_patches(vit, x):
+    last = x.clone()
+    last[:, :, -vit.patch :, -vit.patch :] = 0.5
+    n = vit.grid**2
+    some, whole = (vit.features(y, causal=torch.tensor([1, n])).tokens for y in (x, last))
+    torch.testing.assert_close(some[0, :-1], whole[0, :-1])  # one patch is seen by all, the last by itself
+    torch.testing.assert_close(some[1], vit.tokens(x)[1])  # all patches are
+    seen, unseen = (vit.features(x, causal=torch.tensor([k, n])).prefix[0] for k in (1, 0))
+    assert not len(seen) or not torch.allclose(seen, unseen)
+
+
+@torch.no_grad()
 def test_causal_and_kept_under_bf16(vit, x):
     with torch.autocast("cpu", torch.bfloat16):
         assert vit.features(x, keep=torch.arange(3).expand(2, -1), causal=True).vector.isfinite().all()
+
+
+@torch.no_grad()
+def test_the_mean_of_patches_as_the_vector_is_kept(vit, x, tmp_path):
+    if vit.net.global_pool == "token":
+        vit.pool_patches()
+    features = vit.features(x)
+    if isinstance(vit.net.fc_norm, nn.Identity):  # else the norm follows the mean
+        torch.testing.assert_close(features.vector, features.tokens.mean(1))
+    vit.save(tmp_path)
+    torch.testing.assert_close(load(tmp_path)(x), features.vector)
 
 
 @torch.no_grad()

@@ -14,10 +14,11 @@ from tapetum.base.errors import TapetumError
 from tapetum.base.settings import documented
 from tapetum.data.open import open_data
 from tapetum.encoders import build
+from tapetum.encoders.layers import layers
 from tapetum.evaluate import finetuning
 from tapetum.evaluate.baselines import pixels
 from tapetum.evaluate.case import Case
-from tapetum.evaluate.finetuning import FineTuning, Recipe, finetune, layers, rates
+from tapetum.evaluate.finetuning import FineTuning, Recipe, finetune, rates
 from tapetum.evaluate.protocols.finetune import protocol
 from tapetum.features import Extractor
 from tapetum.methods.supervised.supervised import mixed_cross_entropy

@@ -7,6 +7,7 @@ import pytest
 import torch
 from scipy.optimize import linear_sum_assignment
 from sklearn.cluster import KMeans
+from sklearn.decomposition import PCA
 from sklearn.metrics import adjusted_rand_score, normalized_mutual_info_score
 
 from tapetum.measure import clustering
@@ -166,3 +167,38 @@ def test_agreement_of_extreme_groupings_equals_scikit_learn(a, b):
         normalized_mutual_info_score(a, b)
     )
     assert clustering.adjusted_rand_index(*ours) == pytest.approx(adjusted_rand_score(a, b))
+
+
+def test_spherical_kmeans_ends_where_centres_are_mean_directions():
+    x, _ = blobs(300, spread=2.0)
+    x = x + 3
+    centres, clusters, cost = clustering.kmeans(x, 5, tolerance=0, spherical=True)
+    unit = torch.nn.functional.normalize(x, dim=1)
+    assert clusters.tolist() == (unit @ centres.T).argmax(1).tolist()
+    for group in range(5):
+        mean = unit[clusters == group].mean(0)
+        torch.testing.assert_close(centres[group], mean / mean.norm(), atol=1e-5, rtol=0)
+    assert cost == pytest.approx(float((2 - 2 * (unit @ centres.T).max(1).values).mean()), rel=1e-4)
+    assert torch.equal(clusters, clustering.kmeans(7 * x, 5, tolerance=0, spherical=True)[1])
+
+
+def test_kmeans_keeps_double_precision():
+    x, _ = blobs(100)
+    assert clustering.kmeans(x.double(), 3)[0].dtype == torch.float64
+
+
+@pytest.mark.parametrize("dim", [4, 8, 100])
+def test_whitened_equals_scikit_learn(dim):
+    x, _ = blobs(200)
+    x = x.double() @ torch.randn(8, 8, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+    peer = PCA(min(dim, 8), whiten=True, svd_solver="full").fit_transform(x.numpy())
+    peer = torch.from_numpy(peer / np.linalg.norm(peer, axis=1, keepdims=True))
+    ours = clustering.whitened(x, dim)
+    assert ours.shape == (200, min(dim, 8))
+    torch.testing.assert_close(ours @ ours.T, peer @ peer.T, atol=1e-3, rtol=0)  # a direction's sign is free
+
+
+def test_whitening_rows_without_any_spread_gives_numbers():
+    assert clustering.whitened(torch.ones(5, 3), 2).isfinite().all()
+    flat = torch.randn(50, 3) * torch.tensor([1.0, 1.0, 0.0])
+    assert clustering.whitened(flat, 3).isfinite().all()

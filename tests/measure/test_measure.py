@@ -9,6 +9,7 @@ import torch
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import balanced_accuracy_score, roc_auc_score
 from sklearn.neighbors import KNeighborsClassifier
+from torch.nn import functional as F
 
 from tapetum.measure import knn, metrics, spectrum
 from tapetum.measure.logistic import logistic_path, ridge_path
@@ -176,3 +177,15 @@ def test_logistic_regression_of_two_classes():
     torch.testing.assert_close(
         (x @ weight.T + bias).softmax(1), torch.from_numpy(peer.predict_proba(x)), atol=1e-4, rtol=0
     )
+
+
+@pytest.mark.parametrize("k", [1, 6, 500])
+def test_neighbours_are_the_nearest_others(k, monkeypatch):
+    monkeypatch.setattr(knn, "_CELLS", 60 * 7)
+    x = torch.randn(60, 5, generator=torch.Generator().manual_seed(0))
+    cosines = F.normalize(x, dim=1) @ F.normalize(x, dim=1).T
+    found = knn.neighbours(x, k)
+    assert found.shape == (60, min(k, 59))
+    for i, row in enumerate(found.tolist()):
+        others = sorted((j for j in range(60) if j != i), key=lambda j: -float(cosines[i, j]))
+        assert row == others[:k]

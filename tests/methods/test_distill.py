@@ -9,10 +9,10 @@ from lightly.loss import KoLeoLoss, MSNLoss, NegativeCosineSimilarity
 from small_methods import prepared
 from tapetum.methods import find
 from tapetum.parts.blocks import sometimes
+from tapetum.parts.losses import across, cosine_distance
+from tapetum.parts.schedule import constant
 from tapetum.train import check, sandbox
 from tapetum.views import nest
-
-SimSiam, BYOL, DINO, IBOT, DINOv2, MSN = map(find, ("simsiam", "byol", "dino", "ibot", "dinov2", "msn"))
 
 
 def softmax(row, temperature: float) -> list[float]:
@@ -37,6 +37,13 @@ def balanced(rows, temperature: float, rounds: int = 3) -> list[list[float]]:
         q = [[v / column for v, column in zip(row, columns)] for row in q]
         q = [[v / sum(row) for v in row] for row in q]
     return q
+
+
+def cosines(rows, directions) -> list[list[float]]:
+    rows, directions = (
+        [[v / math.hypot(*r) for v in r] for r in side.tolist()] for side in (rows, directions)
+    )
+    return [[sum(a * b for a, b in zip(r, d)) for d in directions] for r in rows]
 
 
 def test_simsiam():
@@ -71,7 +78,7 @@ def test_simsiams_projector_ends_in_a_norm_without_scale():
 def moved(name, **settings):
     """A method whose teacher and student differ, with centres that are not zero."""
     method, batch = prepared(name, **settings)
-    sandbox.train(method, 1, lr=1e-2)
+    sandbox.train(method, 3, lr=1e-2)
     with torch.no_grad():
         method.centres.normal_(std=0.1, generator=torch.Generator().manual_seed(0))
     return method, batch
@@ -214,7 +221,11 @@ def test_dinov2_crops_changes_the_views_alone():
 
 def test_dinov2_crops_of_one_magnification_are_settings():
     method = sandbox.build(find("dinov2_crops"))
-    shares = {"crop.ratio": "1,1", "large.crop.scale": "0.5625,0.5625", "small.crop.scale": "0.140625,0.140625"}
+    shares = {
+        "crop.ratio": "1,1",
+        "large.crop.scale": "0.5625,0.5625",
+        "small.crop.scale": "0.140625,0.140625",
+    }
     method.views = nest.configured(method.views, shares)
     geometry = sandbox.one_batch(method).geometry
     for name, side in (("large", 0.75), ("small", 0.375)):
@@ -226,7 +237,7 @@ def test_dinov2_crops_of_one_magnification_are_settings():
 @pytest.mark.parametrize("iterations", [0, 3])
 def test_msn(iterations):
     method, batch = prepared("msn", iterations=iterations, spread=2.0, dropped=0.4)
-    sandbox.train(method, 1, lr=1e-2)
+    sandbox.train(method, 3, lr=1e-2)
     out = method.loss(batch, 0.0)
     order = batch.random("mask", (16,)).argsort(1)
     seen = [method.encoder.features(batch["anchor"], keep=order[:, 6:]).vector]
@@ -235,13 +246,9 @@ def test_msn(iterations):
     encoder, projector = method.teacher.chain
     away = projector(encoder(batch["target"]))
 
-    def cosines(rows):
-        weight = method.prototypes.weight
-        return [[float(r @ w) / math.hypot(*r.tolist()) / math.hypot(*w.tolist()) for w in weight] for r in rows]
-
-    first = [softmax(row, 0.025) for row in cosines(away)]
-    targets = balanced([[math.log(p) for p in row] for row in first], 1.0, iterations) if iterations else first
-    rows = cosines(z)
+    first = [softmax(row, 0.025) for row in cosines(away, method.prototypes.weight)]
+    targets = balanced([[math.log(p) for p in row] for row in first], 1.0, iterations)
+    rows = cosines(z, method.prototypes.weight)
     guess = cross_entropy(3 * targets, rows, 0.1)
     mean = [sum(column) / len(rows) for column in zip(*(softmax(row, 0.1) for row in rows))]
     entropy = -sum(p * math.log(p) for p in mean)
@@ -292,7 +299,9 @@ def test_self_distillation_begins_again_once():
 
     out = method.loss(batch, 0.5)
     seen, wanted = (net.features(batch["x"]) for net in (method.encoder, method.teacher.chain[0]))
-    distances = [(a - b).square().mean((1, 2)) for a, b in ((seen.tokens, wanted.tokens), (seen.prefix, wanted.prefix))]
+    distances = [
+        (a - b).square().mean((1, 2)) for a, b in ((seen.tokens, wanted.tokens), (seen.prefix, wanted.prefix))
+    ]
     distance = float((16 * distances[0] + distances[1]).mean() / 17)
     assert math.isclose(float(out["distance"]), distance, rel_tol=1e-6) and distance > 0
     painting = float(super(type(method), method).loss(batch, 0.5)["loss"])
@@ -304,8 +313,8 @@ def test_self_distillation_begins_again_once():
 def test_self_distillation_trains_through_both_stages():
     method = sandbox.build(find("self_distillation"), weight=10.0)
     numbers = sandbox.train(method, 40, lr=3e-3)
-    assert [n["distance"] > 0 for n in numbers].index(True) in (21, 22)  # it begins at the teacher's start
-    assert bool(method.restarted) and numbers[-1]["loss"] < numbers[0]["loss"]
+    assert [n["distance"] > 0 for n in numbers] == 20 * [False] + 20 * [True]
+    assert numbers[-1]["distance"] < 0.1 * numbers[20]["distance"] and bool(method.restarted)
 
 
 @pytest.mark.parametrize("name", ["ibot", "dinov2", "dinov2_crops", "msn"])
@@ -320,3 +329,62 @@ def test_vectors_are_enough_for(name):
     method = find(name)(sandbox.small_encoder("tokens"), hidden=32, dim=16)
     method.views = nest.whole_patches(method.views, 32, 8)
     assert all(math.isfinite(numbers["loss"]) for numbers in sandbox.train(method, 2))
+
+
+def without_predictor(method):
+    method.predictor = torch.nn.Identity()
+
+
+def without_centre(method):
+    heads = method.heads if hasattr(method, "heads") else method.projector
+    method.after_step = lambda t, keep: method.teacher.follow(method.momentum(t), method.encoder, heads)
+
+
+def without_balance(method):
+    method.iterations, method.spread = 0, 0.0
+
+
+@pytest.mark.parametrize(
+    ("name", "settings", "cripple"),
+    [
+        ("byol", {}, without_predictor),
+        ("dino", {}, without_centre),
+        ("ibot", {}, without_centre),
+        ("dinov2", {"centring": "mean", "spread": 0.0}, without_centre),
+        ("msn", {}, without_balance),
+    ],
+)
+def test_without_its_safeguard_a_method_collapses(name, settings, cripple, monkeypatch):
+    """A teacher that keeps up makes it quick; with the safeguard all of them pass at this momentum, too."""
+
+    def build(kind):
+        method = sandbox.build(kind, momentum=constant(0.5), **settings)
+        cripple(method)
+        return method
+
+    monkeypatch.setattr(check, "build", build)
+    with pytest.raises(check.Broken, match="missing"):
+        check.training_learns(find(name))
+
+
+def test_simsiams_stopped_gradient_keeps_its_outputs_apart():
+    """The paper's measure (its figure 2): the spread of outputs of length 1, as a share of what they have
+    when they point everywhere. After 100 steps 1.02 to 1.03 with seeds 0 to 2, without the stop 0.68 to 0.82,
+    and the loss then asks less than half as much which image it sees."""
+    apart, told = {}, {}
+    for stopped in (True, False):
+        method = sandbox.build(find("simsiam"))
+        if not stopped:
+
+            def loss(batch, t, method=method):
+                z = [method.projector(method.encoder(x)) for x in batch["views"]]
+                return {"loss": across(cosine_distance, [method.predictor(v) for v in z], z) / 2 - 1}
+
+            method.loss = loss
+        first = sandbox.train(method, 100, lr=3e-3)[0]["loss"]
+        z = method.projector(method.encoder(sandbox.one_batch(method)["views"][0])).detach()
+        apart[stopped] = float(torch.nn.functional.normalize(z, dim=1).std(0).mean()) * math.sqrt(16)
+        right, wrong = (losses.mean().item() for losses in check.told_apart(method))
+        told[stopped] = (wrong - right) / (first - right)
+    assert apart[True] > 0.95 and apart[False] < 0.9
+    assert told[False] < 0.5 * told[True]

@@ -1,4 +1,4 @@
-"""The page of a run: what it says of runs of every kind, that names are text, that it works in a browser."""
+"""The page of a run: what it says of runs of every kind, and that names are text."""
 
 import json
 import os
@@ -11,33 +11,17 @@ import pytest
 import torch
 
 import tapetum
-from small_pages import Read, browser, opened
-from small_runs import SMALL
+from small_pages import EVIL, Read
 from tapetum import cli
 from tapetum.base.errors import TapetumError
+from tapetum.data import open_data
 from tapetum.evaluate.result import read_results
-from tapetum.report import answered, atlas, charts, page, patches, story
-
-LONG = {"steps": 6, "checkpoint_steps": 2, "eval_every": 1}
-EVIL = "<img src=x onerror=alert(1)>"
+from tapetum.report import answered, atlas, charts, halfway, page, patches, story
 
 
-@pytest.fixture(scope="module")
-def work(tmp_path_factory, write_photos) -> Path:
-    """Photos of two classes, one of them with an evil name; a file that is no image; a measured run."""
-    folder = tmp_path_factory.mktemp("report")
-    write_photos(folder)
-    (folder / "photos" / "cat").rename(folder / "photos" / EVIL)
-    (folder / "photos" / "dog" / "broken.png").write_bytes(b"no image")
-    tapetum.pretrain(str(folder / "photos"), out=str(folder / "run"), **SMALL, **LONG)
-    tapetum.evaluate(str(folder / "run"), train_data=str(folder / "photos"), protocols=("knn",))
-    return folder
-
-
-@pytest.fixture(scope="module")
-def whole(work) -> Read:
-    tapetum.report(str(work / "run"))
-    return Read(work / "run" / "report.html")
+@pytest.fixture
+def work(measured) -> Path:
+    return measured
 
 
 def copied(work: Path, to: Path, *without: str) -> Path:
@@ -89,7 +73,8 @@ def test_names_are_text(whole):
 def test_the_policy_allows_only_the_files_own_script(whole):
     [policy] = [own["content"] for tag, own in whole.elements if own.get("http-equiv")]
     assert "default-src 'none'" in policy and "unsafe" not in policy
-    style, script = ((page.STATIC / name).read_text() for name in ("page.css", "page.js"))
+    style = (page.STATIC / "page.css").read_text()
+    script = "\n".join((page.STATIC / name).read_text() for name in ("marks.js", "page.js", "lasso.js"))
     assert page._digest(script) in policy and page._digest(style) in policy
     assert f"<script>{script}</script>" in whole.content and not re.search(r'<[^>]* style="', whole.content)
 
@@ -137,8 +122,35 @@ def test_a_run_killed_half_way(work, tmp_path):
     tapetum.report(str(aged(run)), out=str(tmp_path / "page.html"))
     found = Read(tmp_path / "page.html")
     assert re.search(r"stopped after step [123] of 6", found.shown) and "--resume" in found.shown
-    assert "There is no encoder yet" in found.shown and "It was not measured yet" in found.shown
-    assert "views" in found.ids() and "atlas-data" not in found.data
+    assert (
+        "The run is not finished: the network is that of its newest checkpoint, step 6 of 6." in found.shown
+    )
+    assert "It was not measured yet" in found.shown and "confusion" not in found.ids()
+    assert "views" in found.ids() and len(found.data["atlas-data"]["x"]) == 24
+    shutil.rmtree(run / "checkpoints")
+    tapetum.report(str(run), out=str(tmp_path / "page.html"), overwrite=True)
+    found = Read(tmp_path / "page.html")
+    assert "There is no checkpoint yet" in found.shown and "it has no checkpoint" in found.shown
+    assert "atlas-data" not in found.data
+
+
+def test_the_newest_checkpoint_gives_the_encoder(work, tmp_path):
+    run = copied(work, tmp_path / "run", "encoder.json")
+    network, why = halfway.encoder_of(story.read(run), open_data(str(work / "photos")))
+    assert network.digest() == tapetum.load(str(work / "run")).digest() and "step 6 of 6" in why
+    (run / "checkpoints" / "step_00000006" / "method.safetensors").write_bytes(b"")
+    network, why = halfway.encoder_of(story.read(run), open_data(str(work / "photos")))
+    assert network.digest() != tapetum.load(str(work / "run")).digest() and "step 4 of 6" in why
+
+
+def test_damaged_lines_are_told(work, tmp_path):
+    run = copied(work, tmp_path / "run")
+    first, *rest = (run / "metrics.jsonl").read_text().splitlines(keepends=True)
+    (run / "metrics.jsonl").write_text("".join([first, '{"step": 1, "lo\n', "7\n", *rest]))
+    told = story.read(run)
+    assert told.notes == ["2 lines of metrics.jsonl are damaged and left out."] and told.step == 6
+    tapetum.report(str(run), images=3)
+    assert told.notes[0] in Read(run / "report.html").shown
 
 
 def test_a_run_that_goes_on_and_one_that_has_not_begun(work, tmp_path):
@@ -184,11 +196,16 @@ def test_a_run_without_labels_and_of_a_masked_method(work, tmp_path):
         "map",
         "neighbours",
         "patches",
+        "painted",
         "views",
         "settings",
         "skipped",
     ]
     alts = [own.get("alt") for tag, own in found.elements if tag == "img"]
+    assert [alt for alt in alts if re.search(r"\d$", alt)] == [
+        f"{name} {i}" for i in range(4) for name in ("image", "shown", "painted")
+    ]
+    assert "by the weights of step 2" in found.shown
     assert alts.count("where the network looks") == alts.count("components of its patches") == 8
     assert "10 of 24 images" in found.shown and "No file was left out." in found.shown
 
@@ -217,6 +234,9 @@ def test_somebodys_own_method_is_not_run(work, tmp_path):
     (run / "method.py").write_text("raise SystemExit('it ran')")
     tapetum.report(str(run))
     assert "which a report does not run" in Read(run / "report.html").shown
+    (run / "encoder.json").unlink()
+    tapetum.report(str(run))
+    assert "A map appears when it is finished." in Read(run / "report.html").shown
 
 
 def test_damaged_results_are_noted(work, tmp_path):
@@ -232,8 +252,6 @@ def test_damaged_results_are_noted(work, tmp_path):
 
 def test_ten_thousand_images_are_under_25_megabytes(tmp_path):
     """Of noise, which no JPEG makes small, at the side that so many get."""
-    from tapetum.data import open_data
-
     pixels = np.random.default_rng(0).integers(0, 255, (1024, 32, 32, 3), np.uint8)
     [uri] = atlas.sprites(open_data(pixels), atlas.SMALL)
     assert atlas.MANY < 10_000 and len(uri) * 10_000 / 1024 < 24e6
@@ -294,43 +312,3 @@ def test_a_curve_keeps_peaks_that_are_thinned():
     points = charts.thinned(range(1000), y)
     assert len(points) <= charts.MOST_POINTS and max(p[3] for p in points) == 9
     assert "polygon" in charts.curve(list(range(1000)), y, "loss")
-
-
-# ---- in a browser ----
-
-
-def test_it_works_in_a_browser(work, whole):
-    file = work / "run" / "report.html"
-    with browser() as chromium:
-        with opened(chromium, file, viewport={"width": 1200, "height": 900}) as tab:
-            assert tab.locator("#legend").get_attribute("data-shown") == "24"
-            tab.get_by_role("button", name=re.compile("^dog")).click()
-            assert tab.locator("#legend").get_attribute("data-shown") == "12"
-            tab.get_by_role("button", name=re.compile("^all")).click()
-            assert tab.locator("#legend").get_attribute("data-shown") == "24"
-            tab.locator("#plot").focus()
-            tab.keyboard.press("ArrowRight")
-            first = tab.locator("#seen").get_attribute("data-image")
-            shown = tab.locator("#seen").inner_text()
-            assert whole.data["atlas-data"]["name"][int(first)] in shown and "most similar" in shown
-            tab.locator("#seen button").first.click()
-            second = tab.locator("#seen").get_attribute("data-image")
-            assert int(second) == whole.data["atlas-data"]["near"][int(first)][0]
-            coloured = "c => { const d = c.getContext('2d').getImageData(0, 0, c.width, c.height).data; "
-            coloured += "return new Set(d).size; }"
-            assert tab.locator("#seen canvas.big").evaluate(coloured) > 20
-            assert tab.locator("canvas.thumb").first.evaluate(coloured) > 20
-            light = tab.evaluate("getComputedStyle(document.body).backgroundColor")
-        with opened(chromium, file, color_scheme="dark") as tab:
-            assert tab.evaluate("getComputedStyle(document.body).backgroundColor") != light
-        phone = {"viewport": {"width": 375, "height": 800}, "has_touch": True, "is_mobile": True}
-        with opened(chromium, file, **phone) as tab:
-            assert tab.evaluate("document.documentElement.scrollWidth") <= 375
-            x, y = (whole.data["atlas-data"][name][0] / 1000 for name in "xy")
-            box = tab.locator("#plot").bounding_box()
-            tab.locator("#plot").scroll_into_view_if_needed()
-            side = box["width"] - 28
-            tab.locator("#plot").tap(
-                position={"x": 14 + x * side, "y": box["height"] - 14 - y * (box["height"] - 28)}
-            )
-            assert whole.data["atlas-data"]["name"][0] in tab.locator("#seen").inner_text()

@@ -1,9 +1,7 @@
 """The health of a run: numbers that disturb nothing, verdicts on histories, runs made sick on purpose."""
 
-import importlib
 import itertools
 import math
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,6 +10,7 @@ from torch import nn
 
 import small_runs
 import tapetum
+from benchmark_modules import load
 from tapetum.base import files
 from tapetum.base.errors import TrainingFailed
 from tapetum.methods import find
@@ -22,7 +21,6 @@ from tapetum.train.health import probe, watch
 from tapetum.train.health.judge import Verdict, judge
 
 SMALL: dict[str, Any] = {**small_runs.SMALL, "logger": [], "steps": 30}
-ROOT = Path(__file__).parent.parent.parent
 
 
 def pretrain(out, data=None, **settings):
@@ -132,6 +130,7 @@ def test_healthy_histories_are_called_healthy():
         history(rank=2.0),  # as of a network that has learnt to tell two classes
         history(spread=0.9),
         history(spread=0.02),  # as of masked methods
+        everywhere(encoder_weights=7.0, resting=1.0),  # as of BEiT while it learns its codes
         everywhere(knn=0.13),  # labels that nothing reads
         [*everywhere(loss=5.0, losses=[5.0] * 4)[:3], history(loss=5.0, losses=[5.0] * 4)[-1]],  # gap grows
         [row | {"loss": loss, "losses": [loss] * 4} for row, loss in zip(history(), (1.0, 6.5, 6.4, 6.3))],
@@ -197,6 +196,12 @@ def test_the_distance_of_a_teacher_is_that_of_its_own_original():
     holder = nn.Module()
     holder.one, holder.two, holder.teacher = one, two, EMA(two)
     assert probe.nearest(holder, probe.averages(holder)[0]) is two  # type: ignore[arg-type]
+
+
+def test_an_encoder_rests_while_its_rates_say_so():
+    method = sandbox.build(find("beit"), first=0.5)
+    assert [probe.resting(method, t) for t in (0.0, 0.49, 0.6, 1.0)] == [1, 1, 0, 0]
+    assert probe.resting(sandbox.build(find("dino")), 0.0) == 0  # its prototypes alone stand still
 
 
 def watched(kind: str, **settings: Any) -> probe.Probe:
@@ -315,14 +320,7 @@ def test_an_image_that_is_not_finite_is_named(tmp_path, monkeypatch, capsys):
     assert "health at step" in capsys.readouterr().out
 
 
-def load_benchmark(name: str):
-    """The cases that the benchmark runs for longer; benchmarks are no part of the package."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(str(ROOT))
-        return importlib.import_module(f"benchmarks.{name}")
-
-
-sick, benchmark = load_benchmark("sick"), load_benchmark("health")
+sick, benchmark = load("sick"), load("health")
 QUICK: dict[str, Any] = {"steps": 50, "batch_size": 16, "encoder_settings": {"channels": [8, 8, 16, 16]}}
 
 

@@ -124,8 +124,10 @@ def test_dropout_is_a_function_of_the_step():
 
 def test_norms_and_biases_and_what_the_encoder_names_never_decay():
     method = sandbox.build(find("mae"))
-    decayed = {id(p) for g in optimizer.groups(method, []) if g["decays"] for p in g["params"]}
-    every = [id(p) for g in optimizer.groups(method, []) for p in g["params"]]
+    decayed = {
+        id(p) for g in optimizer.groups(method, OptimizerSettings()) if g["decays"] for p in g["params"]
+    }
+    every = [id(p) for g in optimizer.groups(method, OptimizerSettings()) for p in g["params"]]
     learning = {name: p for name, p in method.named_parameters() if p.requires_grad}
     assert sorted(every) == sorted(map(id, learning.values()))  # each parameter in one group
     for name, p in learning.items():

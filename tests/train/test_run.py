@@ -233,3 +233,23 @@ def test_python_and_torch_generators_do_not_matter(tmp_path):
         pretrain(tmp_path / name, steps=3)
     assert rows(tmp_path / "one") == rows(tmp_path / "other")
     assert all(math.isfinite(row.get("loss", 0.0)) for row in rows(tmp_path / "one"))
+
+
+@pytest.mark.parametrize(("precision", "fused"), [("bf16", False), ("fp32", True)])
+def test_attention_is_plain_where_a_cpu_trains_in_bf16(precision, fused):
+    small = {"width": 32, "depth": 1}
+    wanted = {
+        "method": "mae",
+        "method_settings": small,
+        "encoder": "vit_mini",
+        "encoder_settings": {"depth": 1},
+    }
+    made = setup.prepare(*job(**wanted, precision=precision), quiet=True).method
+    attention = [part for part in made.modules() if hasattr(part, "fused_attn")]
+    assert {part.fused_attn for part in attention} == {fused}
+    x = torch.rand(2, 3, 32, 32)
+    with torch.no_grad():
+        said = made.encoder.eval().tokens(x)
+        for part in attention:
+            part.fused_attn = not fused
+        torch.testing.assert_close(made.encoder.tokens(x), said, atol=1e-5, rtol=1e-4)

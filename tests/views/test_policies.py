@@ -73,7 +73,7 @@ PUBLISHED = {
     "moco_v3": {"crop.scale": (0.08, 1.0), "blur.p": [1.0, 0.1], "solarise.p": [0.0, 0.2], "jitter.hue": 0.1},
     "swav": {"crop.scale": [(0.14, 1.0), (0.05, 0.14)], "crop.size": [1.0, 0.43], "jitter.hue": 0.2},
     "dino": {"crop.scale": [(0.4, 1.0), (0.05, 0.4)], "blur.p": [1.0, 0.1, 0.5], "solarise.p": [0.0, 0.2]},
-    "msn": {"crop.scale": [(0.3, 1.0), (0.05, 0.3)], "jitter.brightness": 0.4, "jitter.hue": 0.1, "blur.p": 0.5},
+    "msn": {"crop.scale": [(0.3, 1.0), (0.05, 0.3)], "jitter.hue": 0.1, "blur.p": 0.5},
     "mae": {"crop.scale": (0.2, 1.0), "flip.p": 0.5},
     "shifted": {"shift.share": 0.125, "shift.fill": "mirror", "flip.p": 0.5},
     "three_augment": {"gray.p": 1.0, "solarise.p": 1.0, "blur.p": 1.0, "oneof.p": 1.0,

@@ -40,6 +40,11 @@ def gather(x: torch.Tensor) -> torch.Tensor:
     return _Gather.apply(x) if world() > 1 else x
 
 
+def share(x: torch.Tensor) -> torch.Tensor:
+    """This process's part [n, ...] of rows x [N, ...] that all have; of gathered rows, its own."""
+    return x.tensor_split(world())[rank()]
+
+
 class _Sum(torch.autograd.Function):
     @staticmethod
     def forward(ctx, x):
@@ -66,12 +71,17 @@ def mean(x: torch.Tensor) -> torch.Tensor:
 
 @torch.no_grad()
 def average_gradients(parameters: Iterable[torch.nn.Parameter]) -> None:
-    """Replace every gradient by its mean over processes, in one message per data type."""
+    """Replace every gradient by its mean over processes, in one message per data type.
+
+    What has a gradient on no process keeps none, so that an optimiser's averages rest as on one process.
+    """
     if world() == 1:
         return
+    learning = [p for p in parameters if p.requires_grad]
+    reached = total(torch.tensor([float(p.grad is not None) for p in learning]))
     by_type: dict[torch.dtype, list[torch.Tensor]] = {}
-    for p in parameters:
-        if p.requires_grad:
+    for p, count in zip(learning, reached.tolist()):
+        if count:
             if p.grad is None:
                 p.grad = torch.zeros_like(p)
             by_type.setdefault(p.grad.dtype, []).append(p.grad)

@@ -12,7 +12,7 @@ from tapetum.base.torchvision_compat import timm
 
 VisionTransformer = timm.models.vision_transformer.VisionTransformer
 Eva = timm.models.eva.Eva  # ViTs with rotary positions, DINOv3's among them
-Given = tuple[Tensor, Tensor | None, Tensor | None, Tensor | None, list[Tensor]]
+Given = tuple[Tensor, Tensor | None, Tensor | None, Tensor | None, list[Tensor], Tensor | None]
 
 
 def patch(net: nn.Module) -> int | None:
@@ -28,15 +28,17 @@ def transformer(
     hide: Tensor | None,
     blank: Tensor | None,
     layers: Sequence[int],
-    causal: bool,
+    causal: bool | Tensor,
 ) -> Given:
-    """A ViT's vector [B, D], prefix [B, P, D], tokens [B, K, D], no maps, and the asked layers."""
+    """A ViT's vector [B, D], prefix [B, P, D], tokens [B, K, D], no maps, the asked layers, and the patches'
+    embeddings [B, N, D]."""
     if wrong := [i for i in layers if not 0 <= i < len(net.blocks)]:
         raise TapetumError(
             f"there is no block {wrong[0]}; this backbone has blocks 0 to {len(net.blocks) - 1}."
         )
     _check_size(net, x)
     x = net.patch_embed(x)  # [B, H, W, D] where sizes may vary, else [B, N, D]
+    embedded = x.flatten(1, -2)
     if hide is not None:
         assert blank is not None
         x = torch.where(hide.view(*x.shape[:-1], 1), blank.to(x.dtype), x)
@@ -53,7 +55,7 @@ def transformer(
         if rope is not None:  # [N, R] -> [B, 1, K, R]
             rope = rope[:, :, keep].transpose(1, 2) if by_block else rope[keep][:, None]
     x = net.norm_pre(x)
-    mask = {"attn_mask": _causal(net, x)} if causal else {}
+    mask = {} if causal is False else {"attn_mask": _causal(net, x, causal)}
     between = []
     for i, block in enumerate(net.blocks):
         x = block(x, rope=rope[i] if by_block else rope, **mask) if isinstance(net, Eva) else block(x, **mask)
@@ -63,7 +65,7 @@ def transformer(
     vector = net.forward_head(x, pre_logits=True)
     if isinstance(net.norm, nn.Identity):
         x = net.fc_norm(x)  # networks that normalise after pooling have their only norm there
-    return vector, x[:, :prefix], x[:, prefix:], None, between
+    return vector, x[:, :prefix], x[:, prefix:], None, between, embedded
 
 
 def _check_size(net: Any, x: Tensor) -> None:
@@ -73,11 +75,17 @@ def _check_size(net: Any, x: Tensor) -> None:
         raise TapetumError(f"images of {height} x {width} pixels do not divide into patches of {side}.")
 
 
-def _causal(net: Any, x: Tensor) -> Tensor:
-    """What is added to the attention [N, N] so that a token sees itself and those before it."""
+def _causal(net: Any, x: Tensor, causal: bool | Tensor) -> Tensor:
+    """What is added to the attention so that a token sees itself, those before it, and the first patches that
+    all see: [N, N] or, where these are given by image, [B, 1, N, N]."""
     if "attn_mask" not in inspect.signature(net.blocks[0].forward).parameters:
         raise TapetumError(f"the blocks of {type(net).__name__} take no attention mask; it cannot be causal.")
-    return torch.full((x.shape[1], x.shape[1]), -torch.inf, device=x.device, dtype=x.dtype).triu(1)
+    n = x.shape[1]
+    later = torch.full((n, n), -torch.inf, device=x.device, dtype=x.dtype).triu(1)
+    if not isinstance(causal, Tensor):
+        return later
+    free = torch.arange(n, device=x.device) < net.num_prefix_tokens + causal[:, None]  # [B, N]
+    return later.where(~free[:, None, None], 0.0)
 
 
 def other(net: Any, x: Tensor, layers: Sequence[int]) -> Given:
@@ -86,12 +94,12 @@ def other(net: Any, x: Tensor, layers: Sequence[int]) -> Given:
         raise TapetumError("only ViTs give the output of single blocks.")
     if not hasattr(net, "forward_features") or not hasattr(net, "forward_head"):
         y = net(x)
-        return (y.mean((2, 3)), None, None, y, []) if y.ndim == 4 else (y, None, None, None, [])
+        return (y.mean((2, 3)), None, None, y, [], None) if y.ndim == 4 else (y, None, None, None, [], None)
     x = net.forward_features(x)
     vector = net.forward_head(x, pre_logits=True)
     if x.ndim == 3:
         prefix = getattr(net, "num_prefix_tokens", 0)
-        return vector, x[:, :prefix], x[:, prefix:], None, []
+        return vector, x[:, :prefix], x[:, prefix:], None, [], None
     if x.ndim == 4 and getattr(net, "output_fmt", "NCHW") == "NHWC":
         x = x.permute(0, 3, 1, 2)
-    return vector, None, None, x if x.ndim == 4 else None, []
+    return vector, None, None, x if x.ndim == 4 else None, [], None

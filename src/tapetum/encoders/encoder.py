@@ -1,7 +1,7 @@
 """An encoder: a backbone that carries its preprocessing and gives everything in one pass."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -26,7 +26,8 @@ class Features:
     """What one pass gives; what the backbone has none of is None.
 
     vector [B, D]; prefix [B, P, D] (class and register tokens); tokens [B, N, D] row by row;
-    maps [B, C, H, W]; layers: what the asked blocks gave, [B, P + N, D] each.
+    maps [B, C, H, W]; layers: what the asked blocks gave, [B, P + N, D] each; embedded [B, N, D]: the
+    patches before the first block, without their places.
     """
 
     vector: Tensor
@@ -34,6 +35,7 @@ class Features:
     tokens: Tensor | None = None
     maps: Tensor | None = None
     layers: list[Tensor] = field(default_factory=list)
+    embedded: Tensor | None = None
 
 
 class Encoder(nn.Module):
@@ -118,6 +120,13 @@ class Encoder(nn.Module):
             width = getattr(self.net, "embed_dim", self.dim)
             self.blank = nn.Parameter(0.02 * torch.randn(width))
 
+    def pool_patches(self) -> None:
+        """Let the vector be the mean of the patches' tokens, for methods that teach a class token nothing."""
+        if self.patch is not None and getattr(self.net, "global_pool", "") == "token":
+            self.net.reset_classifier(0, global_pool="avg")  # type: ignore[operator]
+            norm = "use_fc_norm" if isinstance(self.net, backbones.Eva) else "fc_norm"
+            self.spec = replace(self.spec, args={**self.spec.args, "global_pool": "avg", norm: False})
+
     def no_weight_decay(self) -> set[str]:
         """Names of parameters that the backbone's authors do not decay."""
         names: set[str] = getattr(self.net, "no_weight_decay", set)()
@@ -129,7 +138,7 @@ class Encoder(nn.Module):
         keep: Tensor | None = None,
         hide: Tensor | None = None,
         layers: Sequence[int] = (),
-        causal: bool = False,
+        causal: bool | Tensor = False,
     ) -> Features:
         """Everything about pixels x [B, C, S, S] in [0, 1] in one pass.
 
@@ -138,7 +147,8 @@ class Encoder(nn.Module):
             keep: [B, K] int64, the patches that are shown; the backbone sees no others.
             hide: [B, N] bool, patches shown as blanks (`add_blank` first).
             layers: numbers of the blocks whose output is wanted.
-            causal: each token sees only itself and those before it.
+            causal: each token sees only itself and those before it; a tensor [B] int64 lets all tokens of an
+                image see so many of its first patches, too.
 
         Raises TapetumError for what this backbone cannot do.
         """
@@ -152,7 +162,7 @@ class Encoder(nn.Module):
                     self.net, x, keep=keep, hide=hide, blank=blank, layers=layers, causal=causal
                 )
             )
-        if keep is not None or hide is not None or causal:
+        if keep is not None or hide is not None or causal is not False:
             raise TapetumError(f"{self.name} has no patches to keep or hide; use a ViT.")
         return Features(*backbones.other(self.net, x, layers))
 

@@ -1,7 +1,6 @@
 """Fine-tuning: a copy of an encoder, whole or in part, learns labels together with a linear head."""
 
 import copy
-import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import chain
@@ -16,10 +15,10 @@ from tapetum import views
 from tapetum.base.console import Progress
 from tapetum.base.errors import TapetumError, TrainingFailed
 from tapetum.base.settings import Amount, Count, Positive, Share
-from tapetum.base.torchvision_compat import timm
 from tapetum.data.canvas import Canvas
 from tapetum.data.source import Source
 from tapetum.encoders import Encoder
+from tapetum.encoders.layers import layers
 from tapetum.evaluate.targets import Kind
 from tapetum.features import Extractor
 from tapetum.methods.supervised.supervised import Supervised
@@ -103,16 +102,14 @@ class FineTuning(Supervised):
         _choose(encoder.net, recipe)
 
     def train(self, mode: bool = True) -> "FineTuning":
-        """Batch norms keep their statistics, if asked, and where nothing learns.
+        """Batch norms keep their statistics, if asked.
 
         By 32 images a step they cost much where labels are few: EfficientNet-Lite0, tuned as a whole for 15
         epochs on 300 photos of clothes, tells 81 % of others with them kept and 67 % without.
         """
         super().train(mode)
         for module in self.encoder.modules():
-            own = list(module.parameters())
-            still = own and not any(p.requires_grad for p in own)
-            if still or (self.kept and isinstance(module, nn.modules.batchnorm._BatchNorm)):
+            if self.kept and isinstance(module, nn.modules.batchnorm._BatchNorm):
                 module.eval()
         return self
 
@@ -155,31 +152,16 @@ def _choose(net: nn.Module, recipe: Recipe) -> None:
             net.get_parameter(name).requires_grad_(True)
 
 
-def layers(net: nn.Module) -> list[list[str]]:
-    """The names of the parameters, layer by layer from the images on: timm's stem and blocks, of a network
-    that is not timm's each of its parts. What stands last without a matrix is its predecessor's norm."""
-    if (matcher := getattr(net, "group_matcher", None)) is not None:
-        found = list(timm.models.group_parameters(net, matcher()).values())
-    else:
-        parts = net.named_children()
-        found = [[f"{part}.{name}" for name, _ in child.named_parameters()] for part, child in parts]
-        found = [names for names in found if names]
-    if len(found) > 1 and all(net.get_parameter(n).ndim < 2 or not n.endswith("weight") for n in found[-1]):
-        found[-2:] = [found[-2] + found[-1]]
-    return found
-
-
 def rates(encoder: Encoder, recipe: Recipe) -> optimizer.OptimizerSettings:
     """How fast each parameter learns."""
     vit = encoder.patch is not None
     lr = recipe.lr or RATES[recipe.what] * (OF_VITS if vit and recipe.what in ("full", "last") else 1)
-    scales = [f"^classifier={recipe.head_lr / lr}"]
     decay = recipe.layer_decay if recipe.layer_decay is not None else 0.75 if vit else 0.9
-    if recipe.what == "full" and decay < 1:
-        for depth, names in enumerate(reversed(layers(encoder.net))):
-            scales.append(rf"^encoder\.net\.({'|'.join(map(re.escape, names))})$={decay**depth}")
     return optimizer.OptimizerSettings(
-        lr=lr, weight_decay=constant(recipe.weight_decay), lr_scale=";".join(scales)
+        lr=lr,
+        weight_decay=constant(recipe.weight_decay),
+        lr_scale=f"^classifier={recipe.head_lr / lr}",
+        layer_decay=decay if recipe.what == "full" else 1.0,
     )
 
 

@@ -146,7 +146,11 @@ def _name_apart(subjects: list[Subject]) -> None:
 def training_cost(run: Path) -> dict[str, Any]:
     """{"minutes" of training, "memory" in bytes at its peak}, as far as a run's metrics.jsonl knows them."""
     path = run / "metrics.jsonl"
-    rows = read_lines(path) if path.exists() else []
+    return cost_of(read_lines(path) if path.exists() else [])
+
+
+def cost_of(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """The same from the rows themselves."""
     times = [float(row["time"]) for row in rows if "time" in row]
     found: dict[str, Any] = {}
     if times:  # the clock starts again when a run is resumed

@@ -5,6 +5,7 @@ import math
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from tapetum.base import random
 
@@ -13,21 +14,32 @@ _CELLS = 2**24  # distances held at once: 64 MB
 
 @torch.no_grad()
 def kmeans(
-    x: Tensor, k: int, *, seed: int = 0, restarts: int = 3, iterations: int = 100, tolerance: float = 1e-4
+    x: Tensor,
+    k: int,
+    *,
+    seed: int = 0,
+    restarts: int = 3,
+    iterations: int = 100,
+    tolerance: float = 1e-4,
+    spherical: bool = False,
 ) -> tuple[Tensor, Tensor, float]:
     """Centres [k, D], the cluster of each row of x [N, D] as int64 [N], and the mean squared distance.
 
     Lloyd's algorithm (1982), the best of `restarts` that each begin with greedy k-means++ (Arthur and
     Vassilvitskii 2007). One ends when no row changes its cluster, when the centres' squared movement is at
     most `tolerance` times the mean variance of a column, or after so many iterations. The same seed gives the
-    same clusters. Distances are taken in portions, so memory does not grow with N times k.
+    same clusters. Distances are taken in portions, so memory does not grow with N times k. Of `spherical`
+    k-means, rows and centres have length 1.
     """
     if not 1 <= k <= len(x):
         raise ValueError(f"{len(x)} rows cannot make {k} clusters")
-    mean = x.float().mean(0)
-    x = x.float() - mean  # distances keep their digits where the mean is far away
+    x = x.to(torch.promote_types(x.dtype, torch.float32))
+    x = F.normalize(x, dim=1) if spherical else x
+    mean = x.mean(0) * (not spherical)
+    x = x - mean  # distances keep their digits where the mean is far away
     still = tolerance * float(x.square().mean())
-    tries = (_descend(x, _seeds(x, k, seed, restart), iterations, still) for restart in range(restarts))
+    starts = (_seeds(x, k, seed, restart) for restart in range(restarts))
+    tries = (_descend(x, start, iterations, still, spherical) for start in starts)
     centres, clusters, cost = min(tries, key=lambda found: found[2])
     return centres + mean, clusters, cost
 
@@ -64,12 +76,15 @@ def _seeds(x: Tensor, k: int, seed: int, restart: int) -> Tensor:
     return x[torch.stack(chosen)]
 
 
-def _descend(x: Tensor, centres: Tensor, iterations: int, still: float) -> tuple[Tensor, Tensor, float]:
+def _descend(
+    x: Tensor, centres: Tensor, iterations: int, still: float, spherical: bool = False
+) -> tuple[Tensor, Tensor, float]:
     """From these centres to the nearest minimum of the mean squared distance."""
     clusters, distance = nearest(x, centres)
     for _ in range(iterations):
         before, old = clusters, centres
         centres = _means(x, clusters, distance, len(centres))
+        centres = F.normalize(centres, dim=1) if spherical else centres
         clusters, distance = nearest(x, centres)
         if bool((clusters == before).all()) or float((centres - old).square().sum()) <= still:
             break
@@ -85,6 +100,16 @@ def _means(x: Tensor, clusters: Tensor, distance: Tensor, k: int) -> Tensor:
     empty = (count == 0).nonzero()[:, 0]
     sums[empty] = x[distance.topk(len(empty)).indices]
     return sums / count.clamp(min=1)[:, None]
+
+
+def whitened(x: Tensor, dim: int) -> Tensor:
+    """Rows of x [N, D] along their `dim` largest principal directions (at most D), each scaled to variance 1,
+    and then to length 1: [N, dim], which is what DeepCluster groups (arXiv:1807.05520)."""
+    x = x.to(torch.promote_types(x.dtype, torch.float32))
+    x = x - x.mean(0)
+    variance, directions = torch.linalg.eigh(x.T @ x / len(x))  # the largest last
+    scale = (variance + 1e-6 * variance[-1]).clamp(min=1e-12).rsqrt()
+    return F.normalize(x @ (directions * scale)[:, -dim:], dim=1)
 
 
 def contingency(a: Tensor, b: Tensor) -> Tensor:
@@ -104,6 +129,8 @@ def assignment(gain: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         columns, rows = assignment(np.asarray(gain).T)
         order = rows.argsort()
         return rows[order], columns[order]
+    if len(cost) == cost.shape[1]:  # all columns are taken, so only what differs between rows decides:
+        cost = cost - cost.mean(0)  # rows that are alike no longer all begin at the same columns
     of_row, of_column = np.full(len(cost), -1), np.full(cost.shape[1], -1)  # the partner of each
     row_price, column_price = np.zeros(len(cost)), np.zeros(cost.shape[1])  # the dual solution
     for start in range(len(cost)):

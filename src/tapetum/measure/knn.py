@@ -70,6 +70,13 @@ def _nearest(
         yield slice(start, start + len(part)), near, index
 
 
+@torch.no_grad()
+def neighbours(bank: Tensor, k: int) -> Tensor:
+    """For each row of `bank` [N, D] its k nearest others by cosine similarity, nearest first: [N, k]."""
+    silent = torch.zeros(len(bank), dtype=torch.bool, device=bank.device)
+    return torch.cat([index for _, _, index in _nearest(bank, bank, k, silent, True)])
+
+
 def knn_accuracy(
     train: tuple[Tensor, Tensor], test: tuple[Tensor, Tensor], k: int = 20, temperature: float = 0.07
 ) -> float:

@@ -1,7 +1,7 @@
 """What a method is: the views it wants, the loss it puts on them, and what it keeps."""
 
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 from torch import Tensor, nn
 
@@ -16,6 +16,9 @@ class Method(nn.Module):
 
     Keywords named `classes`, `images`, `image_size` or `channels` are filled in from the data unless set. One
     annotated `Encoder | None` may be given as text (a run, a file, `timm:NAME`) and is loaded.
+
+    A method that paints pixels may say so with `paint(batch)`: pictures by name, [B, C, S, S] in [0, 1] each,
+    for the run's report; parts/painting.py makes them.
 
     Attributes:
         views: the augmented images wanted, as plain data: views in nested dicts and lists.
@@ -50,6 +53,16 @@ class Method(nn.Module):
     def product(self) -> Encoder:
         """The network that is evaluated and exported."""
         return self.encoder
+
+    def train(self, mode: bool = True) -> Self:
+        """Parts of the encoder in which nothing learns stay in eval mode: their statistics are those of the
+        weights that they came with."""
+        super().train(mode)
+        for part in self.encoder.modules():
+            own = list(part.parameters())
+            if own and not any(p.requires_grad for p in own):
+                part.eval()
+        return self
 
     def forward(self, batch: Batch, t: float) -> dict[str, Any]:
         return self.loss(batch, t)

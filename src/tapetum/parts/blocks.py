@@ -1,9 +1,10 @@
-"""Masks made of random rectangles of patches, so that what is hidden hangs together."""
+"""Masks made of random rectangles of patches, so that what is hidden, or what is shown, hangs together."""
 
 import math
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from tapetum.views import Batch
 
@@ -56,8 +57,31 @@ def sometimes(
     return torch.cat([blocks(batch, grid, share[:, i], name=f"blocks {i}") for i in range(crops)])
 
 
+def inverse_blocks(
+    batch: Batch, grid: int, share: float, *, side: int = 3, masks: int = 1, name: str = "inverse blocks"
+) -> tuple[Tensor, Tensor]:
+    """Show random squares of patches until only `share` of them is hidden (data2vec 2.0, arXiv:2212.07525).
+
+    Args:
+        batch: gives the random numbers, each image its own.
+        grid: patches a side.
+        share: of the patches that is hidden, exactly int(share * N): the last square loses some, at random.
+        side: of a square, in patches; it is cut off at the border.
+        masks: how many of each image.
+        name: of the random numbers.
+
+    Returns (keep [B * masks, N - M], hide [B * masks, M]), all masks of the first image first.
+    """
+    u = batch.random(name, (masks, 2, grid**2)).flatten(0, 1)  # [B * masks, 2, N]: squares, patches in them
+    centres = u[:, :1].unflatten(2, (grid, grid))
+    first = -F.max_pool2d(-centres, side, 1, side // 2)[..., :grid, :grid].flatten(1)  # over a patch
+    order = (first.double() + 2.0**-24 * u[:, 1]).argsort(1)  # random numbers are whole 2**-24
+    shown = grid**2 - int(share * grid**2)
+    return order[:, :shown], order[:, shown:]
+
+
 def _rectangles(u: Tensor, left: Tensor, grid: int) -> Tensor:
-    """One rectangle for each image from u [B, 4] where `left` [B] patches are to be hidden: [B, grid, grid]."""
+    """A rectangle for each image, where `left` [B] patches are to be hidden, from u [B, 4]: [B, g, g]."""
     least = max(1, (grid // 3) ** 2)
     area = least + u[:, 0] * (left - least).clamp(min=0)
     aspect = ((2 * u[:, 1] - 1) * LONGEST).exp()

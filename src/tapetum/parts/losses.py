@@ -60,6 +60,19 @@ def squared_error(prediction: Tensor, target: Tensor) -> Tensor:
     return F.mse_loss(prediction, target)
 
 
+@precise
+def over_hidden(error: Callable[..., Tensor], said: Tensor, target: Tensor, hide: Tensor) -> Tensor:
+    """The mean over images of the mean error at an image's hidden patches, however many each has.
+
+    said [R, ...] and target [R, ...] stand in the order in which x[hide] gives them, hide [B, N] bool;
+    error(said, target, reduction="none") gives [R] or [R, D].
+    """
+    errors = error(said, target, reduction="none")
+    errors = errors.mean(-1) if errors.ndim > 1 else errors  # [R]
+    shares = hide.to(errors) / hide.sum(1, keepdim=True).clamp(min=1)
+    return (errors * shares[hide]).sum() / len(hide)
+
+
 def across(
     loss: Callable[[Tensor, Tensor], Tensor], views: Sequence[Tensor], targets: Sequence[Tensor]
 ) -> Tensor:

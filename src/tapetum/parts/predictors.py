@@ -47,3 +47,13 @@ class TokenPredictor(nn.Module):
         asked = self.blank + self.place[wanted]  # [B, M, width]
         x = self.blocks(torch.cat([self.enter(seen) + self.place[keep], asked], 1))
         return self.leave(x[:, -wanted.shape[1] :])
+
+
+def separable(dim: int, depth: int) -> nn.Sequential:
+    """Maps [B, dim, H, W] -> the same, through layers of 3x3 depthwise and 1x1 convolutions, with batch norm
+    and ReLU between layers and nothing after the last (arXiv:2408.07514)."""
+    layers: list[nn.Module] = []
+    for i in range(depth):
+        layers += [nn.BatchNorm2d(dim), nn.ReLU()] if i else []
+        layers += [nn.Conv2d(dim, dim, 3, padding=1, groups=dim), nn.Conv2d(dim, dim, 1)]
+    return nn.Sequential(*layers)

@@ -27,7 +27,7 @@ def patch_cross_entropy(logits: Tensor, target: Tensor, hidden: Tensor) -> Tenso
     """Cross-entropy of the hidden patches' logits [M, K] against probabilities [M, K]: an image's mean over
     its patches, then the mean over images. hidden [B, N] has M True; an image without any gives nothing."""
     each = -(target * logits.log_softmax(-1)).sum(-1)  # [M]
-    share = 1 / hidden.sum(1).clamp(min=1)  # [B]
+    share = 1 / hidden.sum(1).clamp(min=1).to(each)  # [B]
     return (each * share[hidden.nonzero()[:, 0]]).sum() / len(hidden)
 
 

@@ -24,7 +24,8 @@ from tapetum.report.sheet import picture
 Map = Literal["pca", "umap"]
 NEAR = 6  # neighbours that are kept of each image
 PER_SPRITE = 1024  # pictures in one sheet; phones decode no sheet of more than some million pixels
-LARGE, SMALL, MANY = 64, 40, 4000  # sides of pictures in pixels, and beyond how many images they are small
+LARGE, SMALL, TINY = 64, 40, 24  # sides of pictures in pixels
+MANY, CROWD = 4000, 10_000  # images beyond which they are small, and tiny
 _ROWS = 2048  # whose neighbours are looked for at once
 
 
@@ -64,7 +65,7 @@ class Atlas:
 
     def data(self) -> dict[str, Any]:
         """What the page's script needs, as plain data."""
-        side = LARGE if len(self) <= MANY else SMALL
+        side = LARGE if len(self) <= MANY else SMALL if len(self) <= CROWD else TINY
         return {
             "side": side,
             "columns": 32,

@@ -12,23 +12,15 @@ from tapetum.base.console import say, size, warn
 from tapetum.base.errors import TapetumError
 from tapetum.base.files import write_atomic
 from tapetum.data.source import Source
-from tapetum.encoders import load
 from tapetum.evaluate.scoreboard import compare
 from tapetum.features import Extractor, in_order
 from tapetum.report import answered as answering
-from tapetum.report import patches, sheet, story
+from tapetum.report import painted, patches, sheet, story
 from tapetum.report.answered import Answered
 from tapetum.report.atlas import Atlas, Map, atlas, chosen, queries
 from tapetum.report.compare import words as compared_words
-from tapetum.report.page import (
-    Page,
-    Section,
-    bullets,
-    facts,
-    paragraph,
-    picture,
-    tag,
-)
+from tapetum.report.halfway import encoder_of
+from tapetum.report.page import Page, Section, bullets, facts, paragraph, picture, tag
 from tapetum.report.parts import (
     confusion_section,
     files_section,
@@ -42,7 +34,6 @@ from tapetum.train import config
 from tapetum.train.setup import source_of
 
 VIEWS, PATCHES, QUERIES = 4, 8, 8  # images of the sheet of views, of pictures of patches, with neighbours
-AFTER = "They appear when the run is finished."
 
 
 def report(
@@ -87,16 +78,20 @@ def of_run(told: Story, data: str | None, images: int, how: Map, seed: int, devi
     found: Atlas | None = None
     answers: Answered | None = None
     extractor = None
-    if source is not None and told.finished:
+    if source is not None:
         places = [p for place in (data, told.settings.get("test_data"), told.settings.get("data")) if place
                   for p in answering.around(place)]  # fmt: skip
         try:
-            answers = answering.read(told.folder / "results.json", told.results, places, labels)
-            extractor = Extractor(load(told.folder), device=device)
+            network, unfinished = encoder_of(told, source)
+            lacking += [unfinished] if unfinished else []
+            if told.finished:
+                answers = answering.read(told.folder / "results.json", told.results, places, labels)
+            extractor = Extractor(network, device=device)
             found = _atlas(extractor, answers.source if answers else source, answers, images, seed, how)
         except TapetumError as error:
             warn(str(error))
             lacking.append(str(error))
+    sample = _sample(told, data, labels)
     health, well = story.healthy(told)
     state = {True: "good", False: "bad", None: None}[well]
     lead = [story.trained(told), story.stands(told), tag("span", health, class_=state), story.compared(told)]
@@ -108,7 +103,8 @@ def of_run(told: Story, data: str | None, images: int, how: Map, seed: int, devi
             _results(told),
             *_shown(found, answers, lacking, seed),
             _patches(extractor, found, seed),
-            _views(told, data, labels),
+            painted.section(told, sample),
+            _views(told, sample),
             _settings(told),
             files_section(told.skipped, "Files that were left out", "skipped", "No file was left out."),
             Section("Notes", "notes", [bullets(told.notes)] if told.notes else []),
@@ -129,8 +125,6 @@ def _images(told: Story, data: str | None, labels: Any) -> tuple[Source | None, 
     lacking = []
     if not data and source.fingerprint() != told.settings.get("fingerprint"):
         lacking.append(f"The images in {place} have changed since the run was begun.")
-    if not told.finished:
-        lacking.append(f"There is no encoder yet, so there is no map and there are no neighbours. {AFTER}")
     return in_order(source), lacking
 
 
@@ -207,17 +201,13 @@ def _patches(extractor: Extractor | None, found: Atlas | None, seed: int) -> Sec
     return section
 
 
-def _views(told: Story, data: str | None, labels: Any) -> Section:
-    """The sheet of images and views that training saw of them in its first epoch."""
-    section = Section("What training sees", "views")
+def _sample(told: Story, data: str | None, labels: Any) -> sheet.Sample | str:
+    """What training saw of a few images in its first epoch, or why it cannot be drawn."""
     own, groups = config.split(told.settings)
-    method = str(own.get("method", ""))
-    if method.endswith(".py"):
-        note = (
+    if str(own.get("method", "")).endswith(".py"):
+        return (
             "The method is a file of somebody's own, which a report does not run, so its views are not drawn."
         )
-        section.parts.append(paragraph(note))
-        return section
     given = {
         **own,
         "data": data or own.get("data"),
@@ -230,14 +220,20 @@ def _views(told: Story, data: str | None, labels: Any) -> Section:
         given["split"] = None
     try:
         with torch.random.fork_rng(devices=[]):
-            drawn = sheet.drawn(
-                sheet.sample(given, groups),
-                f"What {method} is shown",
-                "A frame of the same colour shows where in the image a view comes from.",
-            )
+            return sheet.sample(given, groups)
     except (TapetumError, RuntimeError, KeyError, TypeError) as error:
-        section.parts.append(paragraph(f"The views cannot be drawn: {error}"))
+        return f"The views cannot be drawn: {error}"
+
+
+def _views(told: Story, sample: sheet.Sample | str) -> Section:
+    """The sheet of images and views."""
+    section = Section("What training sees", "views")
+    if isinstance(sample, str):
+        section.parts.append(paragraph(sample))
         return section
+    method = str(told.settings.get("method", ""))
+    line = "A frame of the same colour shows where in the image a view comes from."
+    drawn = sheet.drawn(sample, f"What {method} is shown", line)
     drawn.thumbnail((1400, 1400))
     words = f"Images as they are, and the views that {method} is given of them"
     section.parts.append(tag("div", picture(drawn, words, 80), class_="wide", tabindex="0"))

@@ -67,17 +67,25 @@ class Page:
     lead: sentences that say the most important.
     sections: in their order.
     data: {name: plain data} for the page's script.
+    files: its styles and scripts, in this folder's `static`.
+    live: whether its script may ask the server that it came from.
     """
 
     title: str
     lead: list[Any]
     sections: list[Section]
     data: dict[str, Any] = field(default_factory=dict)
+    files: tuple[str, ...] = ("page.css", "marks.js", "page.js", "lasso.js")
+    live: bool = False
 
     def html(self) -> str:
         """The whole file. A policy in it forbids all but its own style and script, and images within it."""
-        style, script = ((STATIC / name).read_text() for name in ("page.css", "page.js"))
+        style, script = (
+            "\n".join((STATIC / name).read_text() for name in self.files if name.endswith(ending))
+            for ending in (".css", ".js")
+        )
         allowed = ["default-src 'none'", "img-src data:", "base-uri 'none'", "form-action 'none'"]
+        allowed += ["connect-src 'self'"] if self.live else []
         allowed += [f"style-src '{_digest(style)}'", f"script-src '{_digest(script)}'"]
         there = [section for section in self.sections if any(section.parts)]
         links = [tag("a", section.title, href=f"#{section.name}") for section in there]
@@ -87,8 +95,14 @@ class Page:
             tag("meta", http_equiv="Content-Security-Policy", content="; ".join(allowed)),
             tag("meta", name="viewport", content="width=device-width, initial-scale=1"),
             tag("meta", name="color-scheme", content="light dark"),
+            tag("link", rel="icon", href="data:image/x-icon,"),  # or a browser asks a server for one
             tag("title", self.title),
             tag("style", Html(style)),
+        )
+        asks = (
+            "this page asks only for what its own server has"
+            if self.live
+            else "this file asks for nothing outside itself"
         )
         body = tag(
             "body",
@@ -96,7 +110,7 @@ class Page:
             tag("header", tag("h1", self.title), [tag("p", line, class_="lead") for line in self.lead]),
             tag("nav", links, aria_label="Parts of this page"),
             tag("main", [section_html(section) for section in there], id="main"),
-            tag("footer", "Written by tapetum; this file asks for nothing outside itself."),
+            tag("footer", f"Written by tapetum; {asks}."),
             [data_script(name, value) for name, value in self.data.items() if value is not None],
             tag("script", Html(script)),
         )

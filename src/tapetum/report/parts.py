@@ -24,15 +24,27 @@ def map_section(atlas: Atlas) -> Section:
     sample = f"all {len(atlas):,} images"
     if len(atlas) < atlas.of:
         sample = f"{len(atlas):,} of {atlas.of:,} images, drawn by seed"
-    how = "Point at a dot, tap it, or walk with the arrow keys: the image appears with those most like it."
+    how = "Point at a dot, tap it, or walk with the arrow keys: the image appears with those most like it. "
+    how += (
+        "Draw a line around dots to select them (with Shift, more of them; the space bar takes single ones)."
+    )
     words = f"A map of {len(atlas)} images; arrow keys go from image to image"
     canvas = tag("canvas", id="plot", tabindex="0", role="application", aria_label=words)
-    plot = tag("div", canvas, class_="plot")
+    lasso = tag("button", "Draw with a finger", id="lasso", type="button", aria_pressed="false")
+    plot = tag(
+        "div",
+        canvas,
+        tag("canvas", id="over", aria_hidden="true"),
+        tag("div", lasso, class_="tools touch"),
+        class_="plot",
+    )
     legend = tag("div", id="legend", class_="legend", role="group", aria_label="Classes that are shown")
     start = paragraph("No image is chosen yet.", class_=MUTED)
-    keys = tag("div", tag("p", id="shown", class_=MUTED, aria_live="polite"), legend, class_="keys")
+    told = tag("p", id="shown", class_=MUTED, aria_live="polite")
+    keys = tag("div", told, legend, class_="keys")
     seen = tag("div", start, id="seen", class_="seen", aria_live="polite")
-    parts = [paragraph(how), tag("div", plot, seen, keys, class_="atlas")]
+    selection = tag("div", id="selection", class_="selection", aria_live="polite", hidden=True)
+    parts = [paragraph(how), tag("div", plot, seen, keys, selection, class_="atlas")]
     parts.append(paragraph(f"It shows {sample}. ", atlas.how, class_=MUTED))
     return Section("Map of the images", "map", parts)
 

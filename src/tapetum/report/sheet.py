@@ -15,9 +15,10 @@ from tapetum.base.errors import TapetumError, unknown
 from tapetum.base.files import write_atomic
 from tapetum.data.canvas import Canvas
 from tapetum.methods import find
+from tapetum.methods.method import Method
 from tapetum.train import config, defaults, setup
 from tapetum.train.feed import Feed
-from tapetum.views import carry
+from tapetum.views import Batch, carry
 from tapetum.views.sample import Bent
 
 INK, MUTED, PAPER, EDGE = "#1f2933", "#5b6670", "#f2f3f4", "#c3c9cf"
@@ -35,6 +36,7 @@ class Sample:
     source: what the images are of; names: what each is called.
     pixels [B, C, R, R] uint8 and size [B, 2]: the images squashed, and their true (height, width).
     views: {"large 0": ([B, C, S, S] in [0, 1], geometry)}.
+    method, batch: as training has them, but for the weights.
     """
 
     source: str
@@ -42,6 +44,8 @@ class Sample:
     pixels: Tensor
     size: Tensor
     views: dict[str, tuple[Tensor, Tensor | Bent]]
+    method: Method | None = None
+    batch: Batch | None = None
 
 
 def preview(given: dict[str, Any], groups: dict[str, dict]) -> dict[str, Any]:
@@ -93,7 +97,7 @@ def sample(given: dict[str, Any], groups: dict[str, dict]) -> Sample:
     batch = feed.batch(value["epoch"], index, pixels, size)
     names = [source.paths[i] for i in canvas.shown(index).tolist()]
     found = {name: (x, at) for name, x, at in flat({n: batch[n] for n in method.views}, batch.geometry)}
-    return Sample(source.name, names, pixels, size, found)
+    return Sample(source.name, names, pixels, size, found, method, batch)
 
 
 def flat(views: Any, geometry: Any, name: str = "") -> Iterator[tuple[str, Tensor, Tensor | Bent]]:

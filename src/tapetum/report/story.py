@@ -2,21 +2,32 @@
 
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from tapetum.base.console import duration
 from tapetum.base.errors import TapetumError
-from tapetum.base.files import read_lines
 from tapetum.evaluate.result import Result, read_results
 from tapetum.evaluate.run import shown
-from tapetum.evaluate.subjects import training_cost
-from tapetum.train import config
+from tapetum.evaluate.subjects import cost_of
+from tapetum.report.tail import Tail, is_number
+from tapetum.train import checkpoint, config
 from tapetum.train.run import CLOCK
 
 FRESH = 120  # seconds after its last line in which a run is taken to be going on
+LINES = {
+    "metrics": ("step",),
+    "health": ("step", "verdict"),
+    "skipped": ("path",),
+}  # what each line must have
+TRAINING = (
+    "config.yaml",
+    "environment.json",
+    "metrics.jsonl",
+    "health.jsonl",
+)  # what it writes while it goes on
 JUDGED = {"learning": True, "beginning": None}  # verdicts that are no warning
 
 
@@ -28,7 +39,7 @@ class Story:
     rows: of metrics.jsonl and health: of health.jsonl, each line a dict.
     skipped: {"path", "reason"} of what was left out.
     results: of results.json.
-    quiet: seconds since it last wrote; None where it never did.
+    wrote: when training last wrote, in seconds since 1970.
     notes: what could not be read.
     """
 
@@ -38,12 +49,17 @@ class Story:
     health: list[dict[str, Any]] = field(default_factory=list)
     skipped: list[dict[str, Any]] = field(default_factory=list)
     results: list[Result] = field(default_factory=list)
-    quiet: float | None = None
+    wrote: float = 0.0
     notes: list[str] = field(default_factory=list)
 
     @property
     def name(self) -> str:
         return self.folder.resolve().name
+
+    @property
+    def quiet(self) -> float:
+        """Seconds since training last wrote."""
+        return max(time.time() - self.wrote, 0.0)
 
     @property
     def finished(self) -> bool:
@@ -59,13 +75,23 @@ class Story:
         return int(self.settings.get("steps") or 0)
 
     @property
+    def saved(self) -> int:
+        """The step of the newest checkpoint, 0 without one."""
+        there = checkpoint.found(self.folder / "checkpoints")
+        return int(there[-1].name.removeprefix("step_")) if there else 0
+
+    @property
     def state(self) -> str:
-        """ "finished", "going", "stopped" or "not begun"."""
+        """One of finished, going, stopped (all saved), broken, silent (killed, or it hangs), not begun."""
         if self.finished:
             return "finished"
-        if self.quiet is not None and self.quiet < FRESH:
+        if self.health and self.health[-1].get("broken"):
+            return "broken"
+        if self.quiet < FRESH:
             return "going"
-        return "stopped" if self.rows else "not begun"
+        if not self.rows:
+            return "not begun"
+        return "stopped" if 0 < self.step <= self.saved else "silent"
 
     def series(self, name: str) -> tuple[list[float], list[float]]:
         """Steps and values of one number, where it is finite."""
@@ -84,37 +110,62 @@ class Story:
         return sum(isinstance(v := row.get(name), float) and not math.isfinite(v) for row in self.rows)
 
 
-def is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+class Reader:
+    """Reads a run again and again: each line once, each other file when it changed."""
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+        self.lines = {name: Tail(folder / f"{name}.jsonl", wanted) for name, wanted in LINES.items()}
+        self._kept: dict[str, tuple[Any, Any]] = {}
+
+    def read(self) -> Story:
+        """Raises TapetumError where it is no run, or its settings cannot be read; other damage is noted."""
+        if not (self.folder / "config.yaml").is_file():
+            what = "is not a run: it has no config.yaml" if self.folder.is_dir() else "is not there"
+            raise TapetumError(f"{self.folder} {what}; report takes the folder of a run.")
+        story = Story(self.folder, self._of("config.yaml", config.read))
+        for tail in self.lines.values():
+            try:
+                tail.refresh()
+            except OSError as error:
+                story.notes.append(f"{tail.path.name} cannot be read: {error.strerror or error}.")
+            if tail.damaged:
+                many = (
+                    f"1 line of {tail.path.name} is"
+                    if tail.damaged == 1
+                    else f"{tail.damaged:,} lines of {tail.path.name} are"
+                )
+                story.notes.append(f"{many} damaged and left out.")
+        story.rows, story.health, story.skipped = (list(self.lines[name].rows) for name in LINES)
+        try:
+            story.results = self._of("results.json", read_results)
+        except TapetumError as error:
+            story.notes.append(str(error))
+        story.wrote = max((stamp[0] for stamp in map(self._stamp, TRAINING) if stamp), default=0) / 1e9
+        return story
+
+    def stamp(self) -> list[tuple[int, ...] | None]:
+        """What each of its files was like; equal while nothing was written."""
+        names = (*TRAINING, "skipped.jsonl", "results.json", "encoder.json")
+        return [self._stamp(name) for name in names]
+
+    def _of(self, name: str, read: Callable[[Path], Any]) -> Any:
+        stamp = self._stamp(name)
+        if name not in self._kept or self._kept[name][0] != stamp:
+            self._kept[name] = stamp, read(self.folder / name)
+        return self._kept[name][1]
+
+    def _stamp(self, name: str) -> tuple[int, ...] | None:
+        try:
+            found = (self.folder / name).stat()
+        except OSError:
+            return None
+        return found.st_mtime_ns, found.st_size, found.st_ino
 
 
 def read(folder: Path) -> Story:
-    """Raises TapetumError where the folder is no run; what is damaged in it is noted."""
-    if not (folder / "config.yaml").is_file():
-        what = "is not a run: it has no config.yaml" if folder.is_dir() else "is not there"
-        raise TapetumError(f"{folder} {what}; report takes the folder of a run.")
-    story = Story(folder, config.read(folder / "config.yaml"))
-    for name in ("metrics", "health", "skipped"):
-        path = folder / f"{name}.jsonl"
-        if path.exists():
-            found = [row for row in _lines(path, story) if isinstance(row, dict)]
-            wanted = {"metrics": "step", "health": "verdict", "skipped": "path"}[name]
-            setattr(story, "rows" if name == "metrics" else name, [row for row in found if wanted in row])
-    try:
-        story.results = read_results(folder / "results.json")
-    except TapetumError as error:
-        story.notes.append(str(error))
-    written = [p.stat().st_mtime for n in ("metrics.jsonl", "config.yaml") if (p := folder / n).exists()]
-    story.quiet = time.time() - max(written) if written else None
-    return story
-
-
-def _lines(path: Path, story: Story) -> list[Any]:
-    try:
-        return read_lines(path)
-    except (OSError, ValueError) as error:
-        story.notes.append(f"{path.name} cannot be read: {error}")
-        return []
+    """A run as it stands. Raises TapetumError where the folder is no run; what is damaged in it is noted."""
+    return Reader(folder).read()
 
 
 # ---- in words ----
@@ -134,6 +185,8 @@ def trained(story: Story) -> str:
         "finished": f"for {story.steps or story.step:,} steps",
         "going": f"and has come to step {story.step:,} of {story.steps:,}",
         "stopped": f"and stopped after step {story.step:,} of {story.steps:,}",
+        "silent": f"and was last heard of at step {story.step:,} of {story.steps:,}",
+        "broken": f"and broke after step {story.step:,} of {story.steps:,}",
         "not begun": f"and has not told of a step yet, of {story.steps:,}",
     }[story.state]
     size = f" of {s['batch_size']:,} images" if is_number(s.get("batch_size")) else ""
@@ -142,7 +195,7 @@ def trained(story: Story) -> str:
     epochs = [row["epoch"] for row in story.rows if is_number(row.get("epoch"))]
     if epochs:
         line += f": {max(epochs):.3g} passes over the images"
-    minutes = training_cost(story.folder).get("minutes")
+    minutes = cost_of(story.rows).get("minutes")
     if minutes:
         line += f" in {duration(60 * minutes)}"
     return f"{line}."
@@ -152,13 +205,28 @@ def stands(story: Story) -> str:
     """Whether it is done, and what to do if not."""
     if story.state == "finished":
         return "The run is finished."
-    ago = duration(story.quiet or 0)
+    ago = duration(story.quiet)
     if story.state == "going":
         return f"It wrote {ago} ago, so it is probably still going; this page shows it as it was then."
     if story.state == "not begun":
         return f"It has logged nothing in the {ago} since it was made."
-    again = f"tapetum pretrain --resume {story.folder}"
-    return f"It has no encoder yet and was silent for {ago}: it was stopped. Go on with: {again}"
+    if story.state == "stopped":
+        return f"It was stopped {ago} ago. {onwards(story)}"
+    if story.state == "broken":
+        return onwards(story)
+    return f"It has been silent for {ago}. {onwards(story)}"
+
+
+def onwards(story: Story) -> str:
+    """How a run that does not go on goes on; nothing for others."""
+    again = f"Go on with: tapetum pretrain --resume {story.folder}"
+    if story.state == "stopped":
+        return f"All that it had logged is saved. {again}"
+    if story.state in ("silent", "broken"):
+        saved = f"its newest checkpoint is of step {story.saved:,}" if story.saved else "it has no checkpoint"
+        why = "It was killed, or it hangs" if story.state == "silent" else "Its training broke"
+        return f"{why}; {saved}. {again}"
+    return "It has logged nothing yet." if story.state == "not begun" else ""
 
 
 def healthy(story: Story) -> tuple[str, bool | None]:

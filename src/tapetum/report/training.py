@@ -3,6 +3,7 @@
 from tapetum.report import charts, story
 from tapetum.report.page import Html, Section, figure, folded, paragraph, table, tag
 from tapetum.report.story import Story
+from tapetum.report.tail import is_number
 
 MEANT = {  # what a number means, for who has not met it
     "loss": "what training makes small",
@@ -12,6 +13,8 @@ MEANT = {  # what a number means, for who has not met it
     "lr": "learning rate",
     "rate": "images a second",
     "waited": "share of the time spent waiting for images",
+    "health.spread": "how far the directions of features lie apart; near 0 is a collapse",
+    "health.gap": "by how much the loss rises when views of different images are put together",
 }
 
 
@@ -41,18 +44,19 @@ def _health(told: Story) -> list[Html]:
     last = ""
     for row in told.health:
         for name, value in row.items():
-            if name != "step" and story.is_number(value):
+            if name != "step" and is_number(value):
                 x, y = series.setdefault(name, ([], []))
                 x.append(float(row["step"]))
                 y.append(float(value))
         if not verdicts or last != row["verdict"]:
             verdicts.append([f"{row['step']:,}", story.verdict(row), str(row.get("try") or "")])
         last = row["verdict"]
-    drawings = [
-        figure(charts.curve(x, y, name, told.steps or None), tag("b", name.replace("_", " ")))
-        for name, (x, y) in series.items()
-        if len(x) > 1 and len(set(y)) > 1
-    ]
+    drawings = []
+    for name, (x, y) in series.items():
+        if len(x) > 1 and len(set(y)) > 1:
+            meant = MEANT.get(f"health.{name}")
+            caption = [tag("b", name.replace("_", " ")), f": {meant}." if meant else ""]
+            drawings.append(figure(charts.curve(x, y, name, told.steps or None), caption))
     verdict = table(["from step", "verdict", "what to try"], verdicts, "verdicts")
     more = folded("Its numbers", tag("div", drawings, class_="charts")) if drawings else Html()
     return [tag("h3", "Health"), verdict, more]

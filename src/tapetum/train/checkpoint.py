@@ -130,6 +130,14 @@ def restore(path: Path, facts: dict, method: nn.Module, optimizer: torch.optim.O
 
     Raises TapetumError when names or shapes differ.
     """
+    restore_method(path, method)
+    _restore_optimizer(path, facts["optimizer"], optimizer)
+    for group, counters in zip(optimizer.param_groups, facts["groups"], strict=True):
+        group.update(counters)
+
+
+def restore_method(path: Path, method: nn.Module) -> None:
+    """Load the method's part of a checkpoint alone, as `restore` does."""
     own = method.state_dict(keep_vars=True)
     saved = load_file(path / "method.safetensors")
     wanted = _canonical(method)
@@ -146,9 +154,6 @@ def restore(path: Path, facts: dict, method: nn.Module, optimizer: torch.optim.O
                     f"here it is {list(own[name].shape)}."
                 )
             own[name].copy_(tensor)
-    _restore_optimizer(path, facts["optimizer"], optimizer)
-    for group, counters in zip(optimizer.param_groups, facts["groups"], strict=True):
-        group.update(counters)
 
 
 def _restore_optimizer(path: Path, numbers: dict, optimizer: torch.optim.Optimizer) -> None:

@@ -13,6 +13,7 @@ from tapetum.methods.method import Method
 PLAIN = {  # what needs no look at the data
     "method": "simclr",
     "weights": "none",
+    "keep_close": 0.0,
     "labels": "auto",
     "seed": 0,
     "devices": "auto",

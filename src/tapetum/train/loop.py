@@ -81,8 +81,13 @@ def _over(
     f: Callable[[Tensor], Tensor],
 ) -> Tensor:
     """f of all training images [N, ...], in eval mode; see Method.before_epoch."""
-    with evaluating(method), torch.autocast(device.type, dtype=dtype, enabled=dtype is not None):
-        found = feed.whole(f)
+
+    def narrow(x: Tensor) -> Tensor:
+        with torch.autocast(device.type, dtype=dtype, enabled=dtype is not None):  # not the views, too
+            return f(x)
+
+    with evaluating(method):
+        found = feed.whole(narrow)
     return found.float() if found.dtype in PRECISIONS.values() else found
 
 

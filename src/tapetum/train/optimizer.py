@@ -9,11 +9,13 @@ from torch import nn
 
 from tapetum.base.errors import TapetumError, unknown
 from tapetum.base.torchvision_compat import timm
+from tapetum.encoders.layers import layers
 from tapetum.methods.method import Method
 from tapetum.parts.schedule import Ramp, constant
 
 NAMES = ("adamw", "sgd", "lars", "lamb", "muon")
 RATES = {"adamw": 1e-3, "lamb": 5e-3, "muon": 5e-3, "sgd": 0.06, "lars": 0.5}  # for a batch of 256
+CLIMB = 0.05  # share of training in which an encoder that has waited gets up to speed
 DECAYS = {"adamw": 0.05, "lamb": 0.05, "muon": 0.05, "sgd": 5e-4, "lars": 1e-6}
 
 
@@ -33,6 +35,10 @@ class OptimizerSettings:
         final: share of the peak rate at which the cosine ends.
         clip: largest norm of the whole gradient; 0 turns clipping off.
         lr_scale: parameters by pattern that learn at a share of the rate, as `pattern=share;pattern=share`.
+        layer_decay: each layer of the encoder learns at this share of the rate of the one behind it.
+        frozen_layers: so many layers of the encoder, from the images on, do not learn; the stem is one.
+        heads_first: share of training in which the encoder stands still and all else learns; by default 0.05
+            where the run began with weights, else none.
     """
 
     name: Literal["adamw", "sgd", "lars", "lamb", "muon"] = "adamw"
@@ -44,6 +50,9 @@ class OptimizerSettings:
     final: float = 0.0
     clip: float = 3.0
     lr_scale: str = ""
+    layer_decay: float = 1.0
+    frozen_layers: int = 0
+    heads_first: float | None = None
 
     def __post_init__(self):
         if self.name not in NAMES:
@@ -56,6 +65,9 @@ class OptimizerSettings:
             ("warmup", 0, 1),
             ("final", 0, 1),
             ("clip", 0, 1e9),
+            ("layer_decay", 0, 1),
+            ("frozen_layers", 0, 1e9),
+            ("heads_first", 0, 0.9),
         ):
             value = getattr(self, name)
             if value is not None and not low <= value <= high:
@@ -75,6 +87,11 @@ class OptimizerSettings:
         u = (t - self.warmup) / max(1 - self.warmup, 1e-9)
         return peak * Ramp(1.0, self.final)(u)
 
+    def begun(self, t: float) -> float:
+        """The encoder's share of the learning rate: none while only the heads learn, then a linear climb."""
+        wait = self.heads_first or 0.0
+        return 1.0 if not wait else min(max(t - wait, 0.0) / CLIMB, 1.0)
+
     def decay(self, t: float) -> float:
         """The decay of weights at progress t."""
         assert self.weight_decay is not None  # filled in above
@@ -91,21 +108,33 @@ class OptimizerSettings:
             ) from None
 
 
-def groups(method: Method, scales: list[tuple[str, float]]) -> list[dict]:
+def groups(method: Method, settings: OptimizerSettings) -> list[dict]:
     """Parameter groups: one for each (rate, decay or not). What has less than two dimensions never decays."""
     spared = {f"encoder.{n}" for n in getattr(method.encoder, "no_weight_decay", set)()}
+    depth = shares_by_depth(method.encoder, settings.layer_decay)
     found: dict[tuple, dict] = {}
     for name, p in method.named_parameters():
         if not p.requires_grad:
             continue
-        scale = next((s for pattern, s in scales if re.search(pattern, name)), 1.0)
+        scale = next((s for pattern, s in settings.scales() if re.search(pattern, name)), 1.0)
+        scale *= depth.get(name, 1.0)
         follows = next((i for i, (pattern, _) in enumerate(method.rates) if re.search(pattern, name)), None)
-        decays = p.ndim > 1 and name not in spared
-        group = found.setdefault(
-            (scale, follows, decays), {"params": [], "scale": scale, "follows": follows, "decays": decays}
-        )
-        group["params"].append(p)
+        facts = {
+            "scale": scale,
+            "follows": follows,
+            "decays": p.ndim > 1 and name not in spared,
+            "waits": name.startswith("encoder."),
+        }
+        found.setdefault(tuple(facts.values()), {"params": [], **facts})["params"].append(p)
     return list(found.values())
+
+
+def shares_by_depth(encoder: nn.Module, decay: float) -> dict[str, float]:
+    """The share of the rate at which each of an encoder's parameters learns, by its name in a method."""
+    if decay == 1:
+        return {}
+    behind = enumerate(reversed(layers(encoder.net)))  # type: ignore[arg-type]
+    return {f"encoder.net.{name}": decay**depth for depth, names in behind for name in names}
 
 
 def build(method: Method, settings: OptimizerSettings, peak: float) -> torch.optim.Optimizer:
@@ -115,7 +144,7 @@ def build(method: Method, settings: OptimizerSettings, peak: float) -> torch.opt
         kwargs["betas"] = settings.betas
     if settings.name == "lamb":
         kwargs["max_grad_norm"] = None  # the loop clips; timm's LAMB would clip again
-    parameter_groups = [g | {"weight_decay": 0.0} for g in groups(method, settings.scales())]
+    parameter_groups = [g | {"weight_decay": 0.0} for g in groups(method, settings)]
     return timm.optim.create_optimizer_v2(
         parameter_groups, opt=settings.name, lr=peak, weight_decay=0.0, **kwargs
     )
@@ -127,7 +156,8 @@ def set_rates(
     """Give every group its learning rate and weight decay at progress t."""
     for group in optimizer.param_groups:
         follows = 1.0 if group["follows"] is None else method.rates[group["follows"]][1](t)
-        group["lr"] = settings.rate(t, peak) * group["scale"] * follows
+        begun = settings.begun(t) if group["waits"] else 1.0
+        group["lr"] = settings.rate(t, peak) * group["scale"] * follows * begun
         group["weight_decay"] = settings.decay(t) if group["decays"] else 0.0
 
 

@@ -160,6 +160,8 @@ class Run:
                 before = f" (before training {self.first['knn']:.1%})" if "knn" in self.first else ""
                 text += f": nearest neighbours name {numbers['knn']:.1%} rightly{before}"
             say(f"{text}; effective rank {numbers['rank']:.1f} of {self.job.method.product().dim}")
+            if self.job.config["weights"] != "none" and numbers.get("knn", 1) < self.first.get("knn", 0):
+                warn("so far the features are worse than the weights that this run began with.")
         return numbers
 
     def _watch(self, step: Step) -> None:

@@ -18,7 +18,17 @@ from tapetum.train.loop import fit
 from tapetum.train.optimizer import OptimizerSettings
 from tapetum.views import Batch, nest
 
-SMALL = {"hidden": 32, "dim": 16, "width": 32, "depth": 1, "prototypes": 24, "queue": 64, "small_crops": 2}
+SMALL = {
+    "hidden": 32,
+    "dim": 16,
+    "width": 32,
+    "depth": 1,
+    "prototypes": 24,
+    "queue": 64,
+    "noise": 16,
+    "small_crops": 2,
+    "permutations": 8,
+}
 CLASSES, BATCH = 4, 16
 
 
@@ -119,7 +129,7 @@ def statistics(method: nn.Module) -> set[str]:
     """Names of normalisation statistics, which alone may change in a loss."""
     return {
         f"{name}.{buffer}" if name else buffer
-        for name, m in method.named_modules()
+        for name, m in method.named_modules(remove_duplicate=False)
         if isinstance(m, sync_norm.BatchNorm)
         for buffer, _ in m.named_buffers(recurse=False)
     }

@@ -1,4 +1,4 @@
-"""DINO and iBOT with heads of their own, balanced targets, and features that spread evenly. arXiv:2304.07193"""
+"""DINO and iBOT with a head each, balanced targets, and features that spread evenly. arXiv:2304.07193"""
 
 from typing import Literal
 

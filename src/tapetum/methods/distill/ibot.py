@@ -1,4 +1,4 @@
-"""DINO on whole images, and the same on each hidden patch, which a slow copy of the network sees. arXiv:2111.07832"""
+"""DINO on images, and the same on hidden patches, which a slow copy of the network sees. arXiv:2111.07832"""
 
 import torch
 from torch import nn

@@ -1,4 +1,4 @@
-"""A view with dropped patches guesses the prototype that a slow copy of the network gives the whole. arXiv:2204.07141"""
+"""A view that lacks patches guesses the prototype that a slow copy gives another. arXiv:2204.07141"""
 
 import torch
 from torch import nn

@@ -1,4 +1,4 @@
-"""Predict one view from the other; a stopped gradient alone keeps the answer from collapsing. arXiv:2011.10566"""
+"""Predict one view from the other; a stopped gradient alone prevents the collapse. arXiv:2011.10566"""
 
 from tapetum import views
 from tapetum.base.settings import Count

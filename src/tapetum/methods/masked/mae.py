@@ -1,5 +1,6 @@
 """Paint the pixels of hidden patches from the few that are shown. arXiv:2111.06377"""
 
+import torch
 from torch.nn import functional as F
 
 from tapetum import views
@@ -7,6 +8,7 @@ from tapetum.base.settings import Count, Share
 from tapetum.methods.method import Method
 from tapetum.parts.losses import squared_error
 from tapetum.parts.masks import split, take
+from tapetum.parts.painting import painting
 from tapetum.parts.predictors import TokenPredictor, patchify
 
 
@@ -29,11 +31,24 @@ class MAE(Method):
         self.decoder = TokenPredictor(encoder.dim, encoder.grid, width, depth, out=out)
         self.hidden, self.normalise = hidden, normalise
 
-    def loss(self, batch, t):
+    def painted(self, batch):
+        """What is painted [B, M, C*p*p] at the places hide [B, M], and the patches that stand there."""
         x, grid = batch["x"], self.encoder.grid
         keep, hide = split(batch.random("mask", (grid**2,)), self.hidden)
-        painted = self.decoder(self.encoder.tokens(x, keep=keep), keep, hide)  # [B, M, C*p*p]
-        target = take(patchify(x, self.encoder.patch), hide)
+        painted = self.decoder(self.encoder.tokens(x, keep=keep), keep, hide)
+        return painted, hide, take(patchify(x, self.encoder.patch), hide)
+
+    def loss(self, batch, t):
+        painted, _, target = self.painted(batch)
         if self.normalise:
             target = F.layer_norm(target, target.shape[-1:], eps=1e-6)
         return {"loss": squared_error(painted, target)}
+
+    def paint(self, batch):
+        painted, hide, own = self.painted(batch)
+        if self.normalise:  # mean and spread are then the hidden patch's own
+            painted = painted * own.std(-1, unbiased=False, keepdim=True) + own.mean(-1, keepdim=True)
+        patches = patchify(batch["x"], self.encoder.patch)
+        patches = patches.scatter(1, hide[..., None].expand_as(painted), painted.to(patches))
+        hide = torch.zeros_like(patches[..., 0], dtype=torch.bool).scatter(1, hide, True)
+        return painting(batch["x"], patches, hide, self.encoder.patch)

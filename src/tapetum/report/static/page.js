@@ -1,12 +1,11 @@
 // What moves on a page: pictures out of sprite sheets, and the map with its legend. Asks for nothing outside.
 "use strict";
-(() => {
+const atlasMap = (() => {
   const element = document.getElementById("atlas-data");
-  if (!element) return;
+  if (!element) return null;
   const atlas = JSON.parse(element.textContent);
   const count = atlas.x.length;
-  const COLOURS = 8;
-  const SHAPES = 5;
+  const MANY = 5000; // dots beyond which they are small squares, which browsers draw fast
 
   // ---- pictures ----
 
@@ -31,96 +30,94 @@
 
   for (const canvas of document.querySelectorAll("canvas.thumb")) paint(canvas, Number(canvas.dataset.image));
 
-  // ---- the map ----
+  // ---- the map: dots on one canvas, what changes with the pointer on another above it ----
 
   const plot = document.getElementById("plot");
-  if (!plot) return;
-  const context = plot.getContext("2d");
+  if (!plot) return null;
+  const over = document.getElementById("over");
   const seen = document.getElementById("seen");
   const legend = document.getElementById("legend");
+  const px = new Float32Array(count);
+  const py = new Float32Array(count);
+  const chosen = new Uint8Array(count); // whether an image is in the selection
+  const front = new Uint8Array(count); // whether its dot is solid
   const pressed = new Set();
+  const extras = []; // what others draw above the dots
+  let selecting = false;
   let onlyWrong = false;
   let current = -1;
   let held = false; // a tap or a key chose the image: hovering changes it no more
-  let colours = [];
-  let ink = "";
-  let faint = "";
 
   const className = (label) => (label >= 0 && label < atlas.classes.length ? atlas.classes[label] : "no label");
   const wrong = (i) => atlas.said !== null && atlas.said[i] >= 0 && atlas.label[i] >= 0 && atlas.said[i] !== atlas.label[i];
   const shown = (i) => (!pressed.size || pressed.has(atlas.label[i])) && (!onlyWrong || wrong(i));
 
-  function readColours() {
-    const style = getComputedStyle(document.documentElement);
-    const value = (name) => style.getPropertyValue(name).trim();
-    colours = Array.from({ length: COLOURS }, (_, k) => value(`--c${k}`));
-    ink = value("--ink");
-    faint = value("--muted");
-  }
-
-  function mark(on, label, x, y, r) {
-    const colour = label < 0 ? faint : colours[label % COLOURS];
-    const shape = label < 0 ? 0 : Math.floor(label / COLOURS) % SHAPES;
-    on.fillStyle = colour;
-    on.beginPath();
-    if (shape === 0) on.arc(x, y, r, 0, 2 * Math.PI);
-    else if (shape === 1) on.rect(x - r * 0.9, y - r * 0.9, r * 1.8, r * 1.8);
-    else if (shape === 2) polygon(on, x, y, [[0, -1.2], [1.1, 0.8], [-1.1, 0.8]], r);
-    else if (shape === 3) polygon(on, x, y, [[0, -1.3], [1.3, 0], [0, 1.3], [-1.3, 0]], r);
-    else polygon(on, x, y, [[-1.1, -0.8], [1.1, -0.8], [0, 1.2]], r);
-    on.fill();
-  }
-
-  function polygon(on, x, y, points, r) {
-    points.forEach(([a, b], k) => (k ? on.lineTo(x + a * r, y + b * r) : on.moveTo(x + a * r, y + b * r)));
-    on.closePath();
+  function cleared(canvas) {
+    const scale = window.devicePixelRatio || 1;
+    canvas.width = Math.round(plot.clientWidth * scale);
+    canvas.height = Math.round(plot.clientHeight * scale);
+    const context = canvas.getContext("2d");
+    context.setTransform(scale, 0, 0, scale, 0, 0);
+    return context;
   }
 
   const inset = 14;
-  const place = (i) => [
-    inset + (atlas.x[i] / 1000) * (plot.clientWidth - 2 * inset),
-    plot.clientHeight - inset - (atlas.y[i] / 1000) * (plot.clientHeight - 2 * inset),
-  ];
+  const radius = () => (count > MANY ? (plot.clientWidth < 420 ? 1 : 1.4) : plot.clientWidth < 420 ? 2.6 : 3.4);
 
   function draw() {
+    if (!plot.clientWidth) return;
     const scale = window.devicePixelRatio || 1;
-    plot.width = Math.round(plot.clientWidth * scale);
-    plot.height = Math.round(plot.clientHeight * scale);
-    context.setTransform(scale, 0, 0, scale, 0, 0);
-    const r = count > 5000 ? 2 : plot.clientWidth < 420 ? 2.6 : 3.4;
-    for (const front of [false, true]) {
-      context.globalAlpha = front ? 0.85 : 0.1;
-      for (let i = 0; i < count; i++) if (shown(i) === front) mark(context, atlas.label[i], ...place(i), r);
+    const [wide, high] = [plot.clientWidth - 2 * inset, plot.clientHeight - 2 * inset];
+    const context = cleared(plot);
+    for (let i = 0; i < count; i++) {
+      px[i] = inset + (atlas.x[i] / 1000) * wide;
+      py[i] = inset + (1 - atlas.y[i] / 1000) * high;
+      front[i] = shown(i) && (!selecting || chosen[i] === 1) ? 1 : 0;
     }
-    context.globalAlpha = 1;
-    if (current < 0) return;
-    context.strokeStyle = ink;
-    context.lineWidth = 1;
-    for (const other of atlas.near[current]) {
-      context.beginPath();
-      context.moveTo(...place(current));
-      context.lineTo(...place(other));
+    if (count > MANY) {
+      const on = (places) => places.map((v) => v * scale);
+      marks.squares(context, atlas.label, on(px), on(py), front, Math.max(2, Math.round(2 * radius() * scale)));
+    } else {
+      for (const solid of [0, 1]) {
+        context.globalAlpha = solid ? marks.FRONT : marks.BACK;
+        for (let i = 0; i < count; i++) if (front[i] === solid) marks.mark(context, atlas.label[i], px[i], py[i], radius());
+      }
+    }
+    drawOver();
+  }
+
+  function drawOver() {
+    const context = cleared(over);
+    if (current >= 0) {
+      context.strokeStyle = marks.ink;
+      context.lineWidth = 1;
       context.globalAlpha = 0.5;
-      context.stroke();
+      for (const other of atlas.near[current]) {
+        context.beginPath();
+        context.moveTo(px[current], py[current]);
+        context.lineTo(px[other], py[other]);
+        context.stroke();
+      }
       context.globalAlpha = 1;
+      context.lineWidth = 2.5;
+      context.beginPath();
+      context.arc(px[current], py[current], radius() + 4, 0, 2 * Math.PI);
+      context.stroke();
     }
-    context.lineWidth = 2.5;
-    context.beginPath();
-    context.arc(...place(current), r + 4, 0, 2 * Math.PI);
-    context.stroke();
+    for (const extra of extras) extra(context, marks.ink);
   }
 
   function nearest(x, y, most) {
     let best = -1;
     let least = most * most;
     for (let i = 0; i < count; i++) {
-      if (!shown(i)) continue;
-      const [a, b] = place(i);
-      const d = (a - x) ** 2 + (b - y) ** 2;
-      if (d < least) [best, least] = [i, d];
+      const d = (px[i] - x) ** 2 + (py[i] - y) ** 2;
+      if (d < least && shown(i)) [best, least] = [i, d];
     }
     return best;
   }
+
+  // ---- the image that was pointed at ----
 
   function canvasOf(image, side, words) {
     const canvas = document.createElement("canvas");
@@ -138,6 +135,15 @@
     return p;
   }
 
+  function card(image, more) {
+    const button = document.createElement("button");
+    button.type = "button";
+    button.title = `${atlas.name[image]}${atlas.classes.length ? `, ${className(atlas.label[image])}` : ""}${more}`;
+    button.append(canvasOf(image, atlas.side, button.title));
+    button.addEventListener("click", () => choose(image));
+    return button;
+  }
+
   function show(i) {
     if (i < 0) return;
     current = i;
@@ -153,21 +159,13 @@
     }
     const cards = document.createElement("div");
     cards.className = "cards";
-    atlas.near[i].forEach((other, k) => {
-      const button = document.createElement("button");
-      const said = `${atlas.name[other]}${atlas.classes.length ? `, ${className(atlas.label[other])}` : ""}`;
-      button.title = `${said}, cosine ${atlas.likeness[i][k]}`;
-      button.append(canvasOf(other, atlas.side, button.title));
-      button.addEventListener("click", () => choose(other));
-      cards.append(button);
-    });
-    const title = line("What the network takes for most similar:", "muted");
+    cards.append(...atlas.near[i].map((other, k) => card(other, `, cosine ${atlas.likeness[i][k]}`)));
     const similar = document.createElement("div");
     similar.className = "similar";
-    similar.append(title, cards);
+    similar.append(line("What the network takes for most similar:", "muted"), cards);
     seen.append(big, words, similar);
     seen.dataset.image = i;
-    draw();
+    drawOver();
   }
 
   function choose(i) {
@@ -180,7 +178,7 @@
     return [event.clientX - box.left, event.clientY - box.top];
   };
   plot.addEventListener("pointermove", (event) => {
-    if (held || event.pointerType === "touch") return;
+    if (held || event.pointerType === "touch" || event.buttons) return;
     const found = nearest(...at(event), 20);
     if (found >= 0 && found !== current) show(found);
   });
@@ -198,14 +196,13 @@
     if (!way) return;
     event.preventDefault();
     if (current < 0 || !shown(current)) return choose(nearest(plot.clientWidth / 2, plot.clientHeight / 2, 1e6));
-    const [x, y] = place(current);
     let best = -1;
     let least = Infinity;
     for (let i = 0; i < count; i++) {
       if (i === current || !shown(i)) continue;
-      const [a, b] = place(i);
-      const along = (a - x) * way[0] + (b - y) * way[1];
-      const aside = Math.abs((a - x) * way[1]) + Math.abs((b - y) * way[0]);
+      const [dx, dy] = [px[i] - px[current], py[i] - py[current]];
+      const along = dx * way[0] + dy * way[1];
+      const aside = Math.abs(dx * way[1]) + Math.abs(dy * way[0]);
       if (along > 0 && along >= aside && along + 2 * aside < least) [best, least] = [i, along + 2 * aside];
     }
     if (best >= 0) choose(best);
@@ -223,7 +220,7 @@
       button.repaint = () => {
         const on = swatch.getContext("2d");
         on.clearRect(0, 0, 28, 28);
-        mark(on, label, 14, 14, 10);
+        marks.mark(on, label, 14, 14, 10);
       };
     }
     const total = document.createElement("span");
@@ -264,9 +261,11 @@
     }
   }
 
-  readColours();
+  marks.read();
   fill();
   refresh();
-  window.matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => { readColours(); refresh(); });
+  window.matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => { marks.read(); refresh(); });
   new ResizeObserver(draw).observe(plot);
+  const select = (any) => { selecting = any; draw(); };
+  return { atlas, count, plot, px, py, chosen, extras, shown, className, at, card, select, drawOver, current: () => current };
 })();

@@ -122,9 +122,10 @@ def overflowed(history: Sequence[Row]) -> Verdict | None:
 
 
 def frozen(history: Sequence[Row]) -> Verdict | None:
-    """Not one weight of the encoder has changed in a whole interval, nor before."""
+    """Not one weight of the encoder has changed in a whole interval, nor before, though it was to learn."""
     now, first = history[-1], history[0]
-    if now["step"] >= EARLY and now["encoder_weights"] == first["encoder_weights"]:
+    same = now["encoder_weights"] == first["encoder_weights"]
+    if now["step"] >= EARLY and same and not now.get("resting"):
         why = f"no weight of the encoder has changed in {now['step'] - first['step']} steps"
         return Verdict("flat", why, "Look for requires_grad_(False), a .detach() or a rate of 0 before it.")
     return None

@@ -2,6 +2,7 @@
 
 import contextlib
 import math
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -66,7 +67,8 @@ class Probe:
         numbers = self.facts | other | loss_numbers(right, wrong) | {"alignment": float(own[-1])}
         if len(list(leaves(self.method.views))) < 2 and not numbers["reads_labels"]:
             del numbers["gap"], numbers["gap_error"]  # nothing that could be put to another image
-        return numbers | feature_numbers(features, self.labels) | weight_numbers(self.method)
+        numbers |= feature_numbers(features, self.labels) | weight_numbers(self.method)
+        return numbers | {"resting": resting(self.method, t)}
 
     def _batch(self, turn: int) -> "Noted":
         group = self.groups[turn % len(self.groups)]
@@ -225,6 +227,13 @@ def weight_numbers(method: Method) -> dict[str, float]:
         apart = sum(distance(own, original) ** 2 for own, original in pairs) ** 0.5
         numbers["teacher"] = apart / max(length(p for _, o in pairs for p in o.parameters()), 1e-12)
     return numbers
+
+
+def resting(method: Method, t: float) -> float:
+    """1 where by the method's rates nothing of the encoder is to learn at progress t, else 0."""
+    names = [f"encoder.{name}" for name, _ in method.encoder.named_parameters()]
+    rates = [next((rate for pattern, rate in method.rates if re.search(pattern, n)), None) for n in names]
+    return float(all(rate is not None and rate(t) == 0 for rate in rates))
 
 
 def length(tensors: Any) -> float:

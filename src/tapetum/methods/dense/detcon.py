@@ -1,0 +1,54 @@
+"""Segments of the image attract themselves in the other view and repel all others. arXiv:2103.10957"""
+
+from tapetum import views
+from tapetum.base.settings import Count, Positive
+from tapetum.methods.method import Method
+from tapetum.parts.dense import drawn, pooled, regions, segment_contrast, segments
+from tapetum.parts.heads import mlp
+
+
+class DetCon(Method):
+    """DetCon-S, on SimCLR. The segments are cells of a regular grid over the image, the
+    paper's baseline, or superpixels in place of its graph-based segments.
+
+    Args:
+    hidden: width of the projector's hidden layer.
+    dim: width of what the projector gives.
+    temperature: divides the cosine similarities.
+    cells: of the grid, on each side of the image.
+    superpixels: let the cells follow the colours of the image first.
+    samples: how many segments of each view are drawn.
+    """
+
+    needs = "maps"
+
+    def __init__(
+        self,
+        encoder,
+        *,
+        hidden: Count = 2048,
+        dim: Count = 128,
+        temperature: Positive = 0.1,
+        cells: Count = 5,
+        superpixels: bool = False,
+        samples: Count = 16,
+    ):
+        super().__init__(encoder)
+        self.views = {"views": 2 * [views.simclr()]}
+        if superpixels:
+            self.views["whole"] = views.crop_only(0.25)
+        self.projector = mlp(encoder.dim, hidden, dim)
+        self.temperature, self.cells, self.samples = temperature, cells, samples
+
+    def loss(self, batch, t):
+        z, ids = [], []
+        masks = regions(batch, self.cells)
+        for i, (x, geometry) in enumerate(zip(batch["views"], batch.geometry["views"])):
+            maps = self.encoder.maps(x)
+            shares = segments(masks, self.cells**2, geometry, maps.shape[-1])
+            number, shares = drawn(shares, batch.random(f"segments{i}", (self.samples,)))
+            z.append(self.projector(pooled(maps, shares)).unflatten(0, number.shape))  # [B, M, D]
+            ids.append(number)
+        pairs = ((0, 1), (1, 0))
+        losses = [segment_contrast(z[a], z[b], z[a], ids[a], ids[b], self.temperature) for a, b in pairs]
+        return {"loss": sum(losses)}
