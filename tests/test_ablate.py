@@ -189,3 +189,20 @@ def test_values_with_commas_and_folders():
     ]
     odd = [ablation.Cell({"method.momentum": v}).folder for v in ("0.9->1", "0.9/>1")]
     assert len(set(odd)) == 2 and all(set(name) <= set("method.momentum=0_-19abcdef2345678") for name in odd)
+
+
+def test_a_run_is_measured_anew_only_where_something_else_is_asked(done, tmp_path, monkeypatch):
+    _, answer = done
+    run = tmp_path / "run"
+    shutil.copytree(answer["rows"][2]["runs"][0], run)  # its network's random weights stand with another run
+    asked = []
+    monkeypatch.setattr(ablation.verbs, "evaluate", lambda run, **given: asked.append(given) or [])
+    how = {"protocols": ["knn"], "protocol_settings": {}}
+    assert [r.row for r in ablation.measured("DATA", run, {}, how, False)] == ["encoder"] and not asked
+    other = {**how, "protocol_settings": {"knn": {"k": (5,)}}}
+    cases = [({}, how, True), ({"test_data": "T"}, how, False), ({"test_data": "T"}, other, False)]
+    for flat, how, baselines in cases:
+        ablation.measured("DATA", run, flat, how, baselines)
+    assert [(c["baselines"], c.get("test_data")) for c in asked] == [(True, None), (False, "T"), (False, "T")]
+    ablation.measured("DATA", run, *cases[-1])
+    assert len(asked) == 3

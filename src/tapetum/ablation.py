@@ -85,6 +85,8 @@ def ablate(
     base = {name: value for name, value in own.items() if value is not None}
     base |= {f"{group}.{name}": value for group, given in groups.items() for name, value in given.items()}
     factors = read(vary)
+    if not seeds:
+        raise TapetumError("ablate needs at least one of --seeds.")
     check_lengths(base, factors)
     cells = one_by_one(factors) if one_at_a_time else grid(factors)
     folder, how = Path(out), {"protocols": list(protocols), "protocol_settings": protocol_settings or {}}
@@ -97,7 +99,7 @@ def ablate(
     seen: dict[str, dict[str, Result]] = {}  # random weights by network
     for number, (cell, seed) in enumerate(todo, 1):
         run = folder / cell.folder / f"seed{seed}"
-        if not (run / "encoder.safetensors").exists():
+        if not (run / "encoder.json").exists():  # what a run writes last
             say(f"\nrun {number} of {len(todo)}: {cell.name}, seed {seed}")
             try:
                 pretrain(data, run, seed, base | cell.replaced)
@@ -178,7 +180,7 @@ def check(data: Any, flat: Flat, sources: dict[Any, Source], how: dict[str, Any]
 
 def remember(folder: Path, base: Flat, source: Source) -> None:
     """Write down what all runs share; TapetumError where the folder's runs began with something else."""
-    learning = {n: setup.plain(v) for n, v in base.items() if n not in config.MACHINE}
+    learning = {n: setup.plain(v) for n, v in base.items() if n not in (*config.MACHINE, "labels")}
     facts = {"images": source.fingerprint(), "base": finite(learning)}
     file = folder / "ablation.json"
     if not file.exists():
@@ -208,7 +210,8 @@ def measured(data: Any, run: Path, flat: Flat, how: dict[str, Any], baselines: b
     kept, same = run / "measured.json", ("labels", "test_data", "workers")
     given = {name: flat[name] for name in same if name in flat}
     given |= {"device": "cpu"} if flat.get("devices") == "cpu" else {}
-    asked = {**how, "digest": read_json(run / "encoder.json")["digest"]}
+    digest = read_json(run / "encoder.json")["digest"]
+    asked = finite({**how, "test_data": str(flat.get("test_data")), "digest": digest})
     if kept.exists() and (before := read_json(kept))["asked"] == asked:
         found = [Result.from_json(facts, str(kept)) for facts in before["results"]]
         if not baselines or any(r.row == "random weights" for r in found):
