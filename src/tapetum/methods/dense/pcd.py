@@ -17,7 +17,7 @@ class PCD(Method):
     also has the projector it was trained with.
 
     Args:
-    teacher: a run, a file or a timm name; without one, the encoder as it is before training.
+    teacher: a run, a file or `timm:NAME`; without one, the encoder as it is before training.
     hidden: width of the projector's hidden layer.
     heads: of the attention between positions, which is thrown away after training.
     temperature: divides the cosine similarities.
