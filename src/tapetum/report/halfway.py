@@ -3,7 +3,6 @@
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
 
 from tapetum.base.errors import TapetumError
 from tapetum.data.source import Source
@@ -34,7 +33,7 @@ def encoder_of(told: Story, source: Source) -> tuple[Encoder, str]:
         with torch.random.fork_rng(devices=[]):  # weights are drawn, then replaced
             method, _ = setup.network(value, config.parsed(groups, value["method"]), source)
         checkpoint.restore_method(path, method)
-    except (OSError, SafetensorError, KeyError) as error:  # a run that goes on removes old checkpoints
-        raise TapetumError(f"The newest checkpoint cannot be read: {error}.") from error
+    except KeyError as error:
+        raise TapetumError(f"config.yaml does not describe a run: it has no {error}.") from error
     step = f"its newest checkpoint, step {facts['step']:,} of {told.steps:,}"
     return method.product().eval(), f"The run is not finished: the network is that of {step}."

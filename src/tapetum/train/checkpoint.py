@@ -139,7 +139,10 @@ def restore(path: Path, facts: dict, method: nn.Module, optimizer: torch.optim.O
 def restore_method(path: Path, method: nn.Module) -> None:
     """Load the method's part of a checkpoint alone, as `restore` does."""
     own = method.state_dict(keep_vars=True)
-    saved = load_file(path / "method.safetensors")
+    try:
+        saved = load_file(path / "method.safetensors")
+    except (OSError, SafetensorError) as error:  # a run that goes on removes old ones
+        raise TapetumError(f"the checkpoint {path} cannot be read: {error}.") from error
     wanted = _canonical(method)
     if saved.keys() != wanted.keys():
         odd = sorted(saved.keys() ^ wanted.keys())

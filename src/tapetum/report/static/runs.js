@@ -88,7 +88,7 @@
   function differences(run) {
     const own = facts(run);
     const found = [...differing.keys()].filter((name) => !OWN.includes(name) && own[name] !== undefined);
-    return found.slice(0, 4).map((name) => `${name} ${ending(own[name])}`).join(" · ");
+    return found.slice(0, 3).map((name) => `${name} ${ending(own[name])}`).join(" · ");
   }
 
   function table() {
