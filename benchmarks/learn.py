@@ -172,7 +172,8 @@ def learn(one: Recipe, seed: int, budget: str, file: Path) -> None:
         return
     out = ROOT / "runs" / budget / f"{one.name}-{one.fingerprint}-{seed}"
     seconds, one_go = train(one, seed, out)
-    metrics, health = read_lines(out / "metrics.jsonl"), read_lines(out / "health.jsonl")[-1]
+    metrics, looks = read_lines(out / "metrics.jsonl"), read_lines(out / "health.jsonl")
+    health = looks[-1]
     steps = [m for m in metrics if "rate" in m]
     late = [m["loss"] for m in steps[-max(1, len(steps) // 10) :]]
     keep(
@@ -193,6 +194,7 @@ def learn(one: Recipe, seed: int, budget: str, file: Path) -> None:
             **({} if one.trivial is None else {"trivial": one.trivial}),
             **{n: round(health[n], 4) for n in ("gap", "gap_error") if n in health},
             "health": health["verdict"],
+            "alarms": [f"{look['verdict']} at {look['step']}" for look in looks if look["try"]],
             **measure(out),
         }
         | ({} if (own := head_accuracy(out)) is None else {"classifier": own}),

@@ -62,7 +62,7 @@ encoder of the same kind, and over raw pixels, in points, with the standard erro
 difference over test images. *Tells apart*: how much more the loss is when the views of different
 images are put together, in its standard errors; for one view, the loss beside that of a network
 that has learnt nothing, where the recipe names it. *Health*: what the run said of itself at its
-end. Rate and memory are those of training."""
+end, and how many of its ten or so looks called it sick. Rate and memory are those of training."""
 
 
 def current(budget: str, budgets: Mapping[str, Mapping[str, str]]) -> list[dict]:
@@ -116,6 +116,7 @@ def two_cells(group: Rows, found: Rows) -> dict[str, str]:
         "above pixels": above(group, [r for r in found if r["row"] == "pixels"]),
         "tells apart": apart(group),
         "health": ", ".join(sorted({r["health"] for r in group if "health" in r})),
+        "alarms": str(sum(len(r["alarms"]) for r in group if "alarms" in r) or ""),
         "images a second": number(group, "images_per_second"),
         "memory, MB": number([{"m": r["memory"] / 1e6} for r in group if "memory" in r], "m"),
     }
