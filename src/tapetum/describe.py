@@ -11,9 +11,6 @@ from tapetum.base import console, settings
 from tapetum.base.errors import TapetumError
 from tapetum.base.files import write_atomic
 from tapetum.methods import catalogue, described, find, plain
-from tapetum.methods.method import Method
-from tapetum.train import sandbox, setup
-from tapetum.train.optimizer import OptimizerSettings
 
 
 def all_methods() -> list[dict[str, Any]]:
@@ -23,7 +20,7 @@ def all_methods() -> list[dict[str, Any]]:
             "name": e.name,
             "family": e.family,
             "idea": e.line,
-            "exported": exported(find(e.name)),
+            "exported": e.exported,
             "source": e.source,
         }
         for e in catalogue().values()
@@ -32,18 +29,11 @@ def all_methods() -> list[dict[str, Any]]:
     return found
 
 
-def exported(kind: type[Method]) -> str:
-    """Which of a method's networks is evaluated and exported: its encoder, its teacher, or another."""
-    if kind.product is Method.product:
-        return "encoder"
-    method = sandbox.build(kind)
-    product = method.product()
-    name = next((n for n, m in method.named_modules() if m is product), "a network of its own")
-    return name.partition(".")[0]
-
-
 def one_method(name: str) -> dict[str, Any]:
     """One method: its source, its settings and those of views and optimiser, its views, what is exported."""
+    from tapetum.train import sandbox, setup
+    from tapetum.train.optimizer import OptimizerSettings
+
     kind = find(name)
     own = name.endswith(".py")
     entry = described(Path(name)) if own else {plain(n): e for n, e in catalogue().items()}[plain(name)]
@@ -57,7 +47,7 @@ def one_method(name: str) -> dict[str, Any]:
         "views": in_words(method.views),
         "view settings": view_settings(method.views),
         "optimizer settings": listed(OptimizerSettings),
-        "exported": exported(kind),
+        "exported": entry.exported,
         "file": str(entry.file),
     }
     console.say(f"{entry.name}: {entry.line} {entry.source}\n")

@@ -27,7 +27,7 @@ def _write(folder: Path, counts: dict[str, int], seed: int = 0, noise: float = 2
 PENALTIES = (1.0, 0.1, 0.01)
 
 
-@pytest.fixture(scope="session", autouse=True)
+@pytest.fixture(scope="module", autouse=True)
 def penalties():
     """Fewer than there are: the smallest take longest."""
     with pytest.MonkeyPatch.context() as patch:

@@ -9,6 +9,7 @@ import pytest
 
 from tapetum.base.settings import documented
 from tapetum.methods import catalogue, find, names
+from tapetum.train import sandbox
 
 ROOT = Path(__file__).parent.parent.parent
 TESTED = "\n".join(file.read_text() for file in sorted((ROOT / "tests" / "methods").glob("test_*.py")))
@@ -40,5 +41,8 @@ def test_a_method_is_described_tested_and_has_a_recipe(name):
     assert entry.line.endswith(".") and entry.source.startswith("arXiv:"), entry
     wanted = {p.name for p in inspect.signature(kind).parameters.values() if p.kind is p.KEYWORD_ONLY}
     assert set(documented(kind)[1]) == wanted
+    made = sandbox.build(kind)
+    owner = next(n for n, m in made.named_modules() if m is made.product())
+    assert entry.exported == owner.partition(".")[0]
     assert f'"{name}"' in TESTED, f"no test in tests/methods names {name}"
     assert (ROOT / "recipes" / "two-minutes" / f"{name}.yaml").exists()

@@ -325,7 +325,7 @@ QUICK: dict[str, Any] = {"steps": 50, "batch_size": 16, "encoder_settings": {"ch
 
 
 def easy() -> Any:
-    images, labels = sandbox.easy_images(128)
+    images, labels = sandbox.easy_images(128, across=False)
     return tapetum.data.open_data(images).with_labels([f"class {i}" for i in labels], "how they were made")
 
 

@@ -41,6 +41,7 @@ def job(**settings):
         "data": sandbox.easy_images(48)[0],
         "labels": "auto",
         "weights": "none",
+        "keep_close": 0.0,
         "seed": 0,
         "devices": "cpu",
     }

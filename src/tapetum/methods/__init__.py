@@ -4,6 +4,7 @@ import ast
 import hashlib
 import importlib
 import importlib.util
+import re
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +27,7 @@ class Entry:
     file: Path
     line: str  # one sentence: the idea
     source: str  # the paper
+    exported: str  # which of its networks is evaluated and exported
 
 
 def plain(name: str) -> str:
@@ -46,12 +48,32 @@ def catalogue() -> dict[str, Entry]:
 def described(file: Path) -> Entry:
     """What a method's file says of itself in its first line. Raises TapetumError where it is no Python."""
     try:
-        text = (ast.get_docstring(ast.parse(file.read_text())) or "").splitlines()
+        tree = ast.parse(file.read_text())
     except (OSError, SyntaxError, ValueError) as error:
         raise TapetumError(f"{file} is not readable Python: {error}.") from error
+    text = (ast.get_docstring(tree) or "").splitlines()
     first = text[0] if text else ""
     line, _, source = first.partition(" arXiv:")
-    return Entry(file.stem, file.parent.name, file, line, f"arXiv:{source}" if source else "")
+    source = f"arXiv:{source}" if source else ""
+    return Entry(file.stem, file.parent.name, file, line, source, _exported(tree))
+
+
+def _exported(tree: ast.Module) -> str:
+    """What `product` returns, of a method's file or of the one whose class it fills: encoder or teacher."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.FunctionDef) and node.name == "product":
+            found = [part.attr for part in ast.walk(node) if isinstance(part, ast.Attribute)]
+            return found[-1] if found else "encoder"  # the innermost, next to self
+    for node in tree.body:
+        family = re.fullmatch(r"tapetum\.methods\.(\w+)\.(\w+)", getattr(node, "module", None) or "")
+        if family and any(name.name in _bases(tree) for name in getattr(node, "names", [])):
+            return described(HERE / family[1] / f"{family[2]}.py").exported
+    return "encoder"
+
+
+def _bases(tree: ast.Module) -> set[str]:
+    classes = [node for node in tree.body if isinstance(node, ast.ClassDef)]
+    return {base.id for one in classes for base in one.bases if isinstance(base, ast.Name)}
 
 
 def names() -> list[str]:
