@@ -58,11 +58,12 @@ def write(budgets: Mapping[str, Mapping[str, str]]) -> None:
 
 
 LEGEND = """*Above random weights* and *above pixels*: what the probe of the family gains over the untrained
-encoder of the same kind, and over raw pixels, in points, with the standard error of the
-difference over test images. *Tells apart*: how much more the loss is when the views of different
-images are put together, in its standard errors; for one view, the loss beside that of a network
-that has learnt nothing, where the recipe names it. *Health*: what the run said of itself at its
-end, and how many of its ten or so looks called it sick. Rate and memory are those of training."""
+encoder of the same kind, and over raw pixels, in points, with the standard error over 10,000 test
+images, as if they were others for either. *Tells apart*: how much more the loss is when the views
+of different images are put together, in its standard errors; for one view, the loss beside that
+of a network that has learnt nothing, where the recipe names it. *Health*: what the run said of
+itself at its end, and how many of its ten or so looks called it sick. Rate and memory are those
+of training."""
 
 
 def current(budget: str, budgets: Mapping[str, Mapping[str, str]]) -> list[dict]:
@@ -151,8 +152,14 @@ def above(group: Rows, base: Rows) -> str:
         return ""
     key = probe(group)
     gain = mean(r[key] for r in group) - mean(r[key] for r in base)
-    error = (group[0]["error"] ** 2 + base[0]["error"] ** 2) ** 0.5
+    error = (chance(group, key) + chance(base, key)) ** 0.5
     return f"{100 * gain:+.1f} ± {100 * error:.1f}"
+
+
+def chance(rows: Rows, key: str) -> float:
+    """The variance of a share of 10,000 test images."""
+    p = mean(r[key] for r in rows)
+    return p * (1 - p) / 10_000
 
 
 def apart(group: Rows) -> str:
@@ -199,7 +206,7 @@ def correlations(trained: Rows, draws: int = 2000) -> str:
         "|---|---|---:|---:|---:|",
     ]
     for what, kinds in (("ResNet", ("one view", "two views", "many views")), ("ViT", ("tokens",))):
-        some = [r for r in trained if r["kind"] in kinds]
+        some = [group[0] for _, group in groups(trained) if group[0]["kind"] in kinds]  # one seed each
         names = sorted({n for r in some for n in r["labelfree"]})
         measures = [("loss", [r["loss"] for r in some])]
         measures += [(n, [r["labelfree"].get(n, float("nan")) for r in some]) for n in names]

@@ -85,6 +85,42 @@ def test_a_run_that_begins_with_weights_fits_its_heads_first(tmp_path, start):
     assert "heads_first: 0.0" in (start / "config.yaml").read_text()
 
 
+def test_a_run_whose_heads_learn_first_is_not_called_sick(tmp_path, start):
+    pretrain(tmp_path / "on", weights=str(start), steps=60, optimizer_settings={"heads_first": 0.9})
+    looks = read_lines(tmp_path / "on" / "health.jsonl")
+    assert max(look["step"] for look in looks if look["resting"]) >= 50
+    assert "flat" not in [look["verdict"] for look in looks]
+
+
+def test_a_new_blank_token_does_not_wait_with_the_encoder():
+    method = sandbox.build(find("simmim"))
+    groups = optimizer.groups(method, OptimizerSettings())
+    (blank,) = [g for g in groups if any(p is method.encoder.blank for p in g["params"])]
+    assert not blank["waits"]
+
+
+def test_keep_close_needs_weights(tmp_path):
+    with pytest.raises(TapetumError, match="give --weights"):
+        pretrain(tmp_path / "run", keep_close=1.0)
+
+
+def test_what_is_kept_close_begins_where_it_was_although_the_method_changes_the_pooling():
+    encoder = encoders.build(
+        "vit_tiny_patch16_224", 32, patch_size=8, embed_dim=32, depth=1, num_heads=2, global_pool="token"
+    )
+    kind = anchored(find("ijepa"), 1.0)
+    method = sandbox.setup.build_method(kind, encoder, sandbox.source(), 32, {"width": 32, "depth": 1})
+    assert float(method.train().loss(sandbox.one_batch(method), 0.0)["drift"]) == pytest.approx(0, abs=1e-6)
+
+
+@pytest.mark.parametrize("name", ["vit_small_patch16_dinov3", "vit_small_patch14_reg4_dinov2"])
+def test_registers_belong_to_the_stem(name):
+    net = encoders.build(name, 32 if "dinov3" in name else 28, depth=2, embed_dim=64, num_heads=2).net
+    found = layers(net)
+    assert "reg_token" in found[0] and len(found) == 3
+    assert sorted(name for names in found for name in names) == sorted(n for n, _ in net.named_parameters())
+
+
 def test_what_is_kept_close_is_the_cosine_to_the_features_of_the_beginning():
     kind = anchored(find("mae"), 3.0)
     method = sandbox.build(kind).double().train()

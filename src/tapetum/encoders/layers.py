@@ -11,6 +11,10 @@ def layers(net: nn.Module) -> list[list[str]]:
     that is not timm's each of its parts. What stands last without a matrix is its predecessor's norm."""
     if (matcher := getattr(net, "group_matcher", None)) is not None:
         found = list(timm.models.group_parameters(net, matcher()).values())
+        late = [name for name in found[-1] if name.endswith("reg_token")]  # which timm forgets
+        found[0] = [*found[0], *late]
+        found[-1] = [name for name in found[-1] if name not in late]
+        found = [names for names in found if names]
     else:
         parts = net.named_children()
         found = [[f"{part}.{name}" for name, _ in child.named_parameters()] for part, child in parts]

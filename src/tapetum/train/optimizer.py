@@ -73,6 +73,12 @@ class OptimizerSettings:
             if value is not None and not low <= value <= high:
                 raise TapetumError(f"optimizer.{name} is {value}; it lies in [{low}, {high:g}].")
 
+        if not all(0 <= beta < 1 for beta in self.betas):
+            raise TapetumError(f"optimizer.betas is {self.betas}; both lie in [0, 1), below 1.")
+        if self.name == "sgd" and not self.momentum:
+            raise TapetumError("optimizer.momentum is 0; sgd is Nesterov's here and needs some, such as 0.9.")
+        self.scales()
+
     def peak(self, batch_size: int) -> float:
         """The peak learning rate for a batch of this size."""
         if self.lr is not None:
@@ -101,10 +107,14 @@ class OptimizerSettings:
         """lr_scale as pairs."""
         pairs = [p.rpartition("=") for p in self.lr_scale.split(";") if p.strip()]
         try:
-            return [(re.compile(pattern.strip()).pattern, float(share)) for pattern, _, share in pairs]
+            found = [(re.compile(pattern.strip()).pattern, float(share)) for pattern, _, share in pairs]
+            if not all(0 <= share <= 1000 for _, share in found):
+                raise ValueError
+            return found
         except (ValueError, re.error):
             raise TapetumError(
-                f"optimizer.lr_scale is {self.lr_scale!r}; write `pattern=share;pattern=share`."
+                f"optimizer.lr_scale is {self.lr_scale!r}; write `pattern=share;pattern=share`, "
+                "shares from 0 on."
             ) from None
 
 
@@ -123,7 +133,7 @@ def groups(method: Method, settings: OptimizerSettings) -> list[dict]:
             "scale": scale,
             "follows": follows,
             "decays": p.ndim > 1 and name not in spared,
-            "waits": name.startswith("encoder."),
+            "waits": name.startswith("encoder.net."),  # a new blank token learns with the heads
         }
         found.setdefault(tuple(facts.values()), {"params": [], **facts})["params"].append(p)
     return list(found.values())

@@ -127,6 +127,8 @@ class Watch:
         elapsed, reading = max(time.monotonic() - self.began, 1e-9), self.job.feed.reading - self.read
         began = time.monotonic()
         numbers = self.probe.measure(step / self.job.steps)
+        if step and not self.job.settings.begun((step - 1) / self.job.steps):
+            numbers["resting"] = 1.0  # the heads learn first
         since = step - (self.history[-1]["step"] if self.history else 0)
         numbers |= {"steps": since, "spikes": self.spikes, "overflows": self.overflows}
         if self.norms:
