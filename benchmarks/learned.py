@@ -49,9 +49,12 @@ def write(budgets: Mapping[str, Mapping[str, str]]) -> None:
     both = [row for row in two if row.get("method") in theirs]
     two = [row for row in two if not row["row"].startswith(LIGHTLY)]
     trained = [row for row in two if "kind" in row]
+    names = [name for name in budgets["two-minutes"] if not name.startswith(LIGHTLY)]
+    waiting = [name for name in names if name not in {row["row"] for row in trained}]
     draw(two, trained)
     PAGE.write_text(
         f"{INTRODUCTION}\n![accuracy against seconds](pictures/{PICTURE.name})\n\n{table(two, two_cells)}\n\n"
+        f"{'Not yet measured: ' + ', '.join(waiting) + '.' if waiting else ''}\n\n"
         f"{LEGEND}\n\n{beside(both)}## What tells without labels?\n\n{correlations(trained)}\n\n"
         f"{machines(two)}\n"
     )
