@@ -115,7 +115,7 @@ def two_cells(group: Rows, found: Rows) -> dict[str, str]:
         "seeds": str(len(group)),
         "kNN %": share(group, "knn"),
         "linear %": share(group, "linear"),
-        "probe": "linear" if probe(group) == "linear" else "kNN",
+        "probe": "" if "method" not in first else "linear" if probe(group) == "linear" else "kNN",
         "above random weights": above(group, untrained(first.get("kind", "-"), found)),
         "above pixels": above(group, [r for r in found if r["row"] == "pixels"]),
         "tells apart": apart(group),
@@ -230,6 +230,11 @@ def machines(found: Rows) -> str:
     return "\n".join(f"Machine: {m}." for m in sorted({r["machine"] for r in found}))
 
 
+def overlap(a: Sequence[float], b: Sequence[float]) -> bool:
+    """Whether two boxes (left, top, right, bottom) share some place."""
+    return a[0] < b[2] and b[0] < a[2] and a[1] < b[3] and b[1] < a[3]
+
+
 def draw(found: Rows, trained: Rows, width: int = 640, height: int = 430) -> None:
     """Linear accuracy against seconds of training, a mark for each method."""
     pen, left, bottom = Pen(width, height), 52, height - 44
@@ -239,7 +244,7 @@ def draw(found: Rows, trained: Rows, width: int = 640, height: int = 430) -> Non
 
     def at(seconds: float, accuracy: float) -> tuple[float, float]:
         across = left + (width - left - 20) * seconds / most
-        return across, bottom - (bottom - 40) * (accuracy - low) / (high - low)
+        return across, bottom - (bottom - 56) * (accuracy - low) / (high - low)
 
     for tick in range(30, int(high) + 1, 10):
         y = at(0, tick)[1]
@@ -248,18 +253,29 @@ def draw(found: Rows, trained: Rows, width: int = 640, height: int = 430) -> Non
     for tick in range(0, int(most) + 1, 60):
         pen.text(at(tick, low)[0], bottom + 8, str(tick), "#5a6169", anchor="ma")
     pen.text(width - 20, height - 8, "seconds of training, two CPU cores", "#5a6169", anchor="rd")
+    pen.text(8, 8, "linear accuracy; a dash: random weights", "#5a6169")
     for i, (kind, colour) in enumerate(COLOURS.items()):
-        pen.mark(left + 8 + 130 * i, 20, "circle", colour, True)
-        pen.text(left + 18 + 130 * i, 20, kind, anchor="lm")
+        pen.mark(left + 8 + 110 * i, 36, "circle", colour, True)
+        pen.text(left + 18 + 110 * i, 36, kind, anchor="lm")
         if base := untrained(kind, found):
             x, y = at(0, 100 * mean(r["linear"] for r in base))
             pen.line(x, y, x + 14, y, colour, 2.5)
-    taken: list[tuple[float, float]] = []
-    for name, group in groups_:
-        x, y = at(mean(r["seconds"] for r in group), 100 * mean(r["linear"] for r in group))
+    marks = [at(mean(r["seconds"] for r in g), 100 * mean(r["linear"] for r in g)) for _, g in groups_]
+    for (x, y), (_, group) in zip(marks, groups_):
         pen.mark(x, y, "circle", COLOURS.get(group[0]["kind"], "#888888"), True)
-        if all(abs(x - a) > 70 or abs(y - b) > 9 for a, b in taken):
-            pen.text(x + 7, y, name, size=8, anchor="lm")
-            taken.append((x, y))
+    taken = [(x - 5, y - 5, x + 5, y + 5) for x, y in marks]
+    for (x, y), (name, _) in zip(marks, groups_):
+        wide = pen.length(name, 8)
+        for left_, top in (
+            (x + 7, y - 5),
+            (x - 7 - wide, y - 5),
+            (x - wide / 2, y - 16),
+            (x - wide / 2, y + 6),
+        ):
+            box = (left_, top, left_ + wide, top + 10)
+            if not any(overlap(box, other) for other in taken):
+                pen.text(left_, top + 5, name, size=8, anchor="lm")
+                taken.append(box)
+                break
     PICTURE.parent.mkdir(parents=True, exist_ok=True)
     pen.finished().save(PICTURE, optimize=True)
