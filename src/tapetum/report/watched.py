@@ -212,7 +212,7 @@ def found(place: Path) -> Iterator[Path]:
     top = place.resolve()
 
     def walk(folder: Path, deep: int) -> Iterator[Path]:
-        if os.path.isfile(config := folder / "config.yaml"):  # which raises nothing
+        if os.path.isfile(config := folder / "config.yaml"):  # noqa: PTH113 (raises nothing)
             if config.resolve().is_relative_to(top):
                 yield folder
             return
@@ -220,7 +220,11 @@ def found(place: Path) -> Iterator[Path]:
             entries = [e for e in os.scandir(folder) if not e.is_file(follow_symlinks=False)]
         except OSError:
             return
-        inner = sorted(Path(e.path) for e in entries if not e.name.startswith(".") and os.path.isdir(e))
+        inner = sorted(
+            Path(e.path)
+            for e in entries
+            if not e.name.startswith(".") and os.path.isdir(e)  # noqa: PTH112 (nor does this)
+        )
         for child in inner if deep else []:
             if child.resolve().is_relative_to(top):
                 yield from walk(child, deep - 1)
