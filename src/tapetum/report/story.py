@@ -73,7 +73,7 @@ class Story:
 
     @property
     def steps(self) -> int:
-        return int(steps) if is_number(steps := self.settings.get("steps")) else 0
+        return int(steps) if is_number(steps := self.settings.get("steps", 0)) else 0
 
     @property
     def saved(self) -> int:
