@@ -335,7 +335,7 @@ def test_a_page_that_cannot_be_made_says_why(runs, tmp_path, monkeypatch):
 
 def test_a_page_that_hangs_is_ended_and_holds_up_no_other(runs, tmp_path, monkeypatch):
     monkeypatch.setattr(making, "LONGEST", 0)
-    monkeypatch.setattr(making.Reports, "_begin", lambda *_: subprocess.Popen(["sleep", "600"]))
+    monkeypatch.setattr(making.Reports, "_begin", lambda *_: subprocess.Popen(["sleep", "60"]))
     reports, first = making.Reports(tmp_path), Watched(runs / "first", "first")
     reports.page(first)
     assert b"It is being made" in reports.page(Watched(by_hand(runs / "second"), "second"))[0]
