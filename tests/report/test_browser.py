@@ -1,6 +1,7 @@
 """Report and dashboard in headless Chromium: no console error, no request to anything but file or server."""
 
 import csv
+import json
 import re
 import shutil
 from pathlib import Path
@@ -8,12 +9,18 @@ from pathlib import Path
 import pytest
 
 from small_pages import EVIL, browser, opened, served
+from small_results import result, said, write
 from small_runs import by_hand, write_rows
 
 DESK = {"viewport": {"width": 1200, "height": 900}}
 PHONE = {"viewport": {"width": 375, "height": 800}, "has_touch": True, "is_mobile": True}
 BACKGROUND = "getComputedStyle(document.body).backgroundColor"
 COLOURED = "c => new Set(c.getContext('2d').getImageData(0, 0, c.width, c.height).data).size"
+ONE_ERROR = """() => {
+  const notes = document.getElementById("notes");
+  notes.replaceChildren = () => { delete notes.replaceChildren; throw new Error(); };
+  addEventListener("unhandledrejection", (event) => event.preventDefault());
+}"""
 
 
 @pytest.fixture(scope="module")
@@ -205,6 +212,47 @@ def test_what_goes_on_is_shown_as_it_goes_on(chromium, tmp_path):
         assert "step 290 of 1,000" in tab.locator("#runs").inner_text()
         by_hand(tmp_path / "runs" / "another")
         tab.wait_for_selector("#runs tr:nth-child(2)", timeout=60_000)
+
+
+def test_strange_names_are_text_and_freeze_nothing(chromium, tmp_path):
+    runs, names = tmp_path / "runs", ["__proto__", "constructor", EVIL]
+    strange = by_hand(runs / EVIL, method=EVIL, verdict=EVIL)
+    by_hand(runs / "plain")
+    with (strange / "config.yaml").open("a") as settings:
+        settings.write("constructor: a\n__proto__: b\nstate: mine\n")
+    with (strange / "metrics.jsonl").open("a") as metrics:
+        for i in range(3):
+            metrics.write(json.dumps({"step": 200 + i} | dict.fromkeys(names, 1 + i // 2 * 2**-52)) + "\n")
+    with served([runs], tmp_path) as server, opened(chromium, server.url, **DESK) as tab:
+        tab.wait_for_selector("#others button >> nth=2", state="attached")
+        tab.locator("details", has=tab.locator("#others")).locator("summary").click()
+        for i in range(3):
+            tab.locator("#others button").nth(i).click()
+        drawn = [one.get_attribute("data-number") for one in tab.locator("#drawings figure").all()]
+        assert set(names) < set(drawn)
+        assert tab.locator("img").count() == 0 and EVIL in tab.locator("#drawings").inner_text()
+        assert tab.locator("#runs .state").all_inner_texts() == ["running", "running"]
+        assert tab.locator("[data-setting=state]").count() == 0
+        assert tab.locator("[data-setting=constructor], [data-setting=__proto__]").count() == 2
+        by_hand(runs / "later")
+        tab.evaluate(ONE_ERROR)
+        tab.wait_for_selector("#runs tr >> nth=2", timeout=60_000)  # it asks again, and for what was lost
+
+
+def test_an_open_filter_stays_while_counts_change(chromium, tmp_path):
+    runs = tmp_path / "runs"
+    for name, verdict in (("a", "learning"), ("b", "learning"), ("c", "collapsing")):
+        by_hand(runs / name, verdict=verdict)
+    write(runs / "a" / "results.json", *(result(said(0.5, i), "own", name=f"probe{i}") for i in range(7)))
+    with served([runs], tmp_path) as server, opened(chromium, server.url, **DESK) as tab:
+        choice = tab.locator("select[data-setting=health]")
+        choice.evaluate("one => { one.mine = true; }")
+        words = "Of 7 numbers that were measured the first 6 are shown."
+        assert words in tab.locator("#told").inner_text()
+        with (runs / "b" / "health.jsonl").open("a") as health:
+            health.write(json.dumps({"step": 200, "verdict": "collapsing"}) + "\n")
+        tab.wait_for_selector("option:text-is('collapsing (2)')", state="attached", timeout=60_000)
+        assert choice.evaluate("one => one.mine")
 
 
 def test_an_empty_folder_says_so(chromium, tmp_path):

@@ -16,7 +16,7 @@ from tapetum import cli
 from tapetum.base.errors import TapetumError
 from tapetum.data import open_data
 from tapetum.evaluate.result import read_results
-from tapetum.report import answered, atlas, charts, halfway, page, patches, story
+from tapetum.report import answered, atlas, charts, halfway, of_run, page, patches, story
 
 
 @pytest.fixture
@@ -30,6 +30,13 @@ def copied(work: Path, to: Path, *without: str) -> Path:
     for name in without:
         (to / name).unlink()
     return to
+
+
+def begun_from(run: Path, weights: Path | str) -> Path:
+    """The run as if it had begun with these weights."""
+    text = (run / "config.yaml").read_text()
+    (run / "config.yaml").write_text(text.replace("weights: none", f"weights: {weights}"))
+    return run
 
 
 def aged(run: Path, seconds: float = 9999) -> Path:
@@ -141,6 +148,20 @@ def test_the_newest_checkpoint_gives_the_encoder(work, tmp_path):
     (run / "checkpoints" / "step_00000006" / "method.safetensors").write_bytes(b"")
     network, why = halfway.encoder_of(story.read(run), open_data(str(work / "photos")))
     assert network.digest() != tapetum.load(str(work / "run")).digest() and "step 4 of 6" in why
+
+
+def test_the_weights_that_a_run_began_with_are_not_read(work, tmp_path):
+    base = copied(work, tmp_path / "base")
+    (base / "encoder.safetensors").write_bytes(b"")
+    run = begun_from(copied(work, tmp_path / "run", "encoder.json"), base)
+    network, _ = halfway.encoder_of(story.read(run), open_data(str(work / "photos")))
+    assert network.digest() == tapetum.load(str(work / "run")).digest()
+
+
+def test_views_are_those_of_a_network_in_the_shape_of_its_weights(work, tmp_path):
+    run = begun_from(copied(work, tmp_path / "run"), "public")
+    sample = of_run._sample(story.read(run), None, "auto")
+    assert sample.method.encoder.spec.stem == ""  # without weights small images get another
 
 
 def test_damaged_lines_are_told(work, tmp_path):
@@ -296,6 +317,7 @@ def test_text_is_escaped_and_markup_is_not():
     assert page.tag("p", None, False, ["x", ["y"]], hidden=True, class_=None) == "<p hidden>xy</p>"
     assert "</script>" not in page.data_script("d", "</script>")[:-9]
     assert page.text("\udcff") == "?"
+    assert page.tag("p", title="\udcff") == '<p title="?"></p>'
 
 
 @pytest.mark.parametrize(

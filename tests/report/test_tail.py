@@ -1,6 +1,8 @@
 """Lines of a growing file: each is read once, damaged ones are passed over, a new file is begun anew."""
 
-from tapetum.report.tail import Tail
+import pytest
+
+from tapetum.report.tail import Tail, is_number
 
 
 def test_each_line_is_read_once_and_a_half_one_waits(tmp_path):
@@ -46,3 +48,8 @@ def test_a_file_that_was_written_anew_is_read_anew(tmp_path):
     file.unlink()
     tail.refresh()
     assert tail.rows == []
+
+
+@pytest.mark.parametrize("value", [10**309, -1.7e308, float("nan"), float("-inf"), True, "1", None])
+def test_what_no_one_can_reckon_with_is_no_number(value):
+    assert not is_number(value) and all(map(is_number, [0, -2.5, 1e300]))

@@ -21,7 +21,7 @@ from tapetum import cli
 from tapetum.base.errors import TapetumError
 from tapetum.report import making
 from tapetum.report.dashboard import front
-from tapetum.report.server import Server
+from tapetum.report.server import Server, hosts
 from tapetum.report.story import FRESH
 from tapetum.report.watched import Dashboard, Watched
 
@@ -62,10 +62,14 @@ def told(*places: Path) -> dict[str, dict]:
 
 
 def test_without_the_token_nothing_is_said(server):
-    for path in ("/", "/runs.json", "/wrong/", "/the-toke/", "/the-token-/", "/%74he-token/", "*"):
+    [run] = server.dashboard.changes(0)["ids"]
+    places = ("", "runs.json", f"rows.json?{run}=", f"run/{run}")
+    tokens = ("", "wrong/", "the-toke/", "the-token-/", "%74he-token/")
+    for path in ["*", *(f"/{token}{place}" for token in tokens for place in places)]:
         status, content, _ = ask(server, path)
-        assert status == 403 and "first" not in content and "the-token" not in content
+        assert status == 403 and not any(word in content for word in ("first", "loss", "the-token"))
     assert ask(server, "/the-token/")[0] == 200
+    assert "first" in ask(server, "/the-token/runs.json")[1]
 
 
 def test_only_get_is_answered(server):
@@ -87,6 +91,7 @@ def test_only_its_own_names_are_answered(server):
         assert ask(server, "/the-token/", host=host)[0] == 403
     assert ask(server, "/the-token/", host=f"LOCALHOST:{port}")[0] == 200
     assert server.server_address[0] == "127.0.0.1"
+    assert {"127.0.0.1", "localhost", "localhost:80"} < set(hosts(80))  # where browsers leave the port out
 
 
 def test_no_path_leads_out(server, runs):
@@ -106,11 +111,29 @@ def test_no_path_leads_out(server, runs):
 
 
 def test_links_out_of_the_folder_are_left_alone(runs, tmp_path):
-    by_hand(tmp_path / "elsewhere" / "hidden")
+    hidden = by_hand(tmp_path / "elsewhere" / "hidden")
     (runs / "link").symlink_to(tmp_path / "elsewhere" / "hidden")
     (runs / "more").symlink_to(tmp_path / "elsewhere")
     (runs / "round").symlink_to(runs)
+    (runs / "lent").mkdir()
+    (runs / "lent" / "config.yaml").symlink_to(hidden / "config.yaml")
     assert list(told(runs)) == ["first"]
+
+
+def test_what_cannot_be_looked_at_hides_no_runs(runs):
+    (runs / "ring").symlink_to("ring")
+    (runs / "long").mkdir()
+    (runs / "long" / "config.yaml").symlink_to(300 * "x")
+    assert list(told(runs)) == ["first"]
+
+
+def test_a_run_that_goes_while_it_is_asked_for_is_not_there(server):
+    class Going(dict):
+        def __contains__(self, run):
+            return True
+
+    server.dashboard.runs = Going()
+    assert ask(server, "/the-token/run/x")[0] == 404
 
 
 def test_answers_are_kept_from_other_pages(server):
@@ -235,8 +258,21 @@ def test_names_are_data(server, runs):
     by_hand(runs / EVIL, method=EVIL)
     _, content, headers = ask(server, "/the-token/runs.json")
     assert headers["Content-Type"].startswith("application/json")
-    assert EVIL in [run["name"] for run in json.loads(content)["runs"].values()]
-    assert EVIL not in ask(server, "/the-token/")[1]
+    assert headers["X-Content-Type-Options"] == "nosniff"  # or a browser might take it for a page
+    [evil] = [run for run in json.loads(content)["runs"].values() if run["name"] == EVIL]
+    assert evil["settings"]["method"] == EVIL
+
+
+def test_numbers_beyond_all_measure_are_left_out(server, runs):
+    row = {"step": 200, "epoch": 10**400, "loss": 10**400, "huge": 1.7e308}
+    with (runs / "first" / "metrics.jsonl").open("a") as metrics:
+        metrics.write(json.dumps(row) + "\n")
+    config = runs / "first" / "config.yaml"
+    config.write_text(config.read_text().replace("steps: 1000", "steps: .inf"))
+    [run] = json.loads(ask(server, "/the-token/runs.json")[1])["runs"].values()
+    assert (run["state"], run["step"], run["steps"]) == ("running", 200, 0)
+    rows = json.loads(ask(server, f"/the-token/rows.json?{run['id']}=")[1])[run["id"]]
+    assert "huge" not in rows["series"] and 200 not in rows["series"]["loss"][0]
 
 
 def test_places_without_runs_are_said(tmp_path, capsys):
@@ -295,6 +331,32 @@ def test_a_page_that_cannot_be_made_says_why(runs, tmp_path, monkeypatch):
     assert f"Its page cannot be made: {EVIL} is no run." in found.shown and found.handlers() == []
     assert "Refresh" in reports.page(run)[1]  # who asks again has it tried again
     reports.close()
+
+
+def test_a_page_that_hangs_is_ended_and_holds_up_no_other(runs, tmp_path, monkeypatch):
+    monkeypatch.setattr(making, "LONGEST", 0)
+    monkeypatch.setattr(making.Reports, "_begin", lambda *_: subprocess.Popen(["sleep", "60"]))
+    reports, first = making.Reports(tmp_path), Watched(runs / "first", "first")
+    reports.page(first)
+    assert b"It is being made" in reports.page(Watched(by_hand(runs / "second"), "second"))[0]
+    assert b"it took more than 0 minutes, and was ended" in reports.page(first)[0]
+    reports.close()
+
+
+def test_a_page_is_made_by_this_package_whatever_lies_around(tmp_path, monkeypatch):
+    package, runs = tmp_path / "ours" / "tapetum", tmp_path / "runs"
+    package.mkdir(parents=True)
+    (package / "__init__.py").touch()
+    (package / "__main__.py").write_text("import json, sys\nprint(json.dumps(sys.argv))")
+    by_hand(runs / "-x")
+    (runs / "tapetum.py").write_text("print('a stranger')")
+    monkeypatch.setenv("PYTHONPATH", str(package.parent))
+    monkeypatch.chdir(runs)
+    reports, run = making.Reports(tmp_path), Watched(Path("-x"), "-x")
+    reports.page(run)
+    reports.making[run.id].process.wait(60)
+    typed = json.loads(reports._said(run).read_text())
+    assert typed[1:3] == ["report", str(Path.cwd() / "-x")]
 
 
 # ---- the verb ----

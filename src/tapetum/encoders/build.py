@@ -49,6 +49,7 @@ def build(
     stem: str = "auto",
     fit: str | None = None,
     levels: tuple[float, float] | None = None,
+    filled: bool = True,
     **args: Any,
 ) -> Encoder:
     """A new encoder.
@@ -62,20 +63,21 @@ def build(
             chooses from the image size.
         fit: how images become squares, "crop", "pad" or "squash"; by default as the weights are used to.
         levels: values of deep images that become black and white; see data.form.
+        filled: False gives the shape that it has with these weights, but does not read them.
         args: timm's own arguments for the model; in_chans is the number of channels.
 
     Raises TapetumError for a name that timm does not have (with the nearest match), an argument that the
     model does not take, or weights that do not fit.
     """
     model, preset = known(name)
-    facts = stored.find(weights)[1] if weights not in ("none", "public") else None
+    facts = _beside(weights, filled)
     if facts is not None and facts["model"] == model:
         preset = {**preset, **{k: v for k, v in facts["args"].items() if k not in SIZED}}
         stem = facts.get("stem") or "timm" if stem == "auto" else stem
     args = {**preset, **args}
     if weights == "none" and "patch_size" not in args:
         args |= small_patch(model, image_size)
-    net, args = create(model, image_size, args, public=weights == "public")
+    net, args = create(model, image_size, args, public=filled and weights == "public")
     if stem == "auto":
         stem = small_stem(net, name, image_size) if weights == "none" else ""
     stem = "" if stem == "timm" else stem
@@ -83,9 +85,19 @@ def build(
     looks = preprocessing(model, weights, facts, image_size, args.get("in_chans", 3))
     looks |= {name: value for name, value in (("fit", fit), ("levels", levels)) if value is not None}
     encoder = Encoder(net, Spec(name, model, args, image_size, stem=stem, began_from=str(weights), **looks))
-    if weights not in ("none", "public"):
+    if filled and weights not in ("none", "public"):
         stored.load_into(encoder, weights)
     return encoder
+
+
+def _beside(weights: str, filled: bool) -> dict[str, Any] | None:
+    """What is said beside weights of the shape that they have. Of a bare file nothing is, so that it may be
+    gone where it is not read."""
+    file = Path(weights)
+    bare = file.suffix in stored.SUFFIXES and file.name != "encoder.safetensors"
+    if weights in ("none", "public") or (bare and not filled and not file.exists()):
+        return None
+    return stored.find(weights)[1]
 
 
 def known(name: str) -> tuple[str, dict[str, Any]]:

@@ -4,6 +4,7 @@ import argparse
 import hashlib
 import importlib.util
 import pickle
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -73,7 +74,8 @@ def find(what: str | Path) -> tuple[Path, dict[str, Any] | None]:
         return folder / "model.safetensors", _from_timm(folder / "config.json")
     if (folder / "config.yaml").exists():
         raise TapetumError(
-            f"the run {folder} has not finished; go on with: tapetum pretrain --resume {folder}"
+            f"the run {folder} has not finished; go on with: tapetum pretrain --resume "
+            f"{shlex.quote(str(folder))}"
         )
     raise TapetumError(f"{what} is not an encoder: there is no encoder.json in it.")
 

@@ -31,7 +31,8 @@ def encoder_of(told: Story, source: Source) -> tuple[Encoder, str]:
         own, groups = config.split(told.settings)
         value: dict[str, Any] = {**defaults.PLAIN, **own}
         with torch.random.fork_rng(devices=[]):  # weights are drawn, then replaced
-            method, _ = setup.network(value, config.parsed(groups, value["method"]), source)
+            groups = config.parsed(groups, value["method"])
+            method, _ = setup.network(value, groups, source, filled=False)
         checkpoint.restore_method(path, method)
     except KeyError as error:
         raise TapetumError(f"config.yaml does not describe a run: it has no {error}.") from error

@@ -14,6 +14,7 @@ from tapetum.report.watched import Watched
 
 KEPT = 60  # seconds for which a page is shown although its run went on
 PATIENCE = 2  # seconds after which a page that waits asks again
+LONGEST = 1800  # seconds that a page may take
 
 Made = tuple[bytes, dict[str, str]]  # a page, and headers
 
@@ -26,6 +27,7 @@ class Making:
     process: subprocess.Popen
     began: float
     ended: float | None = None
+    late: bool = False  # ended because it took too long
 
 
 class Reports:
@@ -44,8 +46,7 @@ class Reports:
         """The page of a run, or one that waits for it."""
         with self.lock:
             for one in self.making.values():
-                if one.ended is None and one.process.poll() is not None:
-                    one.ended = time.monotonic()
+                _look_after(one)
             stamp, own = run.reader.stamp(), self.making.get(run.id)
             if own and own.ended and own.stamp != stamp and time.monotonic() - own.ended > KEPT:
                 own = None
@@ -67,11 +68,11 @@ class Reports:
             one.process.wait()
 
     def _begin(self, run: Watched) -> subprocess.Popen:
-        command = [sys.executable, "-m", "tapetum", "report", str(run.folder), "--out", str(self._file(run))]
+        command = [sys.executable, "-P", "-m", "tapetum", "report"]  # -P: no code from the folder we are in
+        command += [str(run.folder.absolute()), "--out", str(self._file(run)), "--overwrite", "--json"]
+        nothing = subprocess.DEVNULL
         with self._said(run).open("w") as said:
-            return subprocess.Popen(
-                [*command, "--overwrite", "--json"], stdout=said, stderr=subprocess.DEVNULL
-            )
+            return subprocess.Popen(command, stdin=nothing, stdout=said, stderr=nothing)
 
     def _finished(self, run: Watched, own: Making) -> Made:
         if own.process.returncode == 0:
@@ -81,6 +82,8 @@ class Reports:
             why = str(json.loads(self._said(run).read_text())["error"])
         except (OSError, ValueError, KeyError, TypeError):
             why = "its process ended without a word"
+        if own.late:
+            why = f"it took more than {LONGEST // 60} minutes, and was ended"
         return about(run, f"Its page cannot be made: {why}"), {}
 
     def _file(self, run: Watched) -> Path:
@@ -88,6 +91,18 @@ class Reports:
 
     def _said(self, run: Watched) -> Path:
         return self.work / f"{run.id}.json"
+
+
+def _look_after(one: Making) -> None:
+    """Note that a page is made; one that hangs is ended, since others wait for it."""
+    if one.ended is not None:
+        return
+    if one.process.poll() is None and time.monotonic() - one.began > LONGEST:
+        one.late = True
+        one.process.kill()
+        one.process.wait()
+    if one.process.poll() is not None:
+        one.ended = time.monotonic()
 
 
 def waiting(run: Watched, why: str) -> Made:

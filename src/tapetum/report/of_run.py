@@ -1,6 +1,7 @@
 """The page of one run: what was trained, whether it is healthy, how good it is, what it takes for similar."""
 
 import math
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -163,7 +164,8 @@ def _results(told: Story) -> Section:
     """Numbers with error bars beside the baselines, and what is beyond chance."""
     title = "How good it is"
     if not told.results:
-        command = f"tapetum evaluate {told.folder} --train-data {told.settings.get('data', 'DATA')}"
+        places = [str(told.folder), "--train-data", str(told.settings.get("data", "DATA"))]
+        command = shlex.join(["tapetum", "evaluate", *places])
         return Section(
             title, "results", [paragraph("It was not measured yet. Measure it with: ", tag("code", command))]
         )
@@ -214,7 +216,6 @@ def _sample(told: Story, data: str | None, labels: Any) -> sheet.Sample | str:
         "labels": labels,
         "images": VIEWS,
         "epoch": 0,
-        "weights": "none",
     }
     if data:
         given["split"] = None

@@ -33,7 +33,7 @@ def tag(element: str, *children: Any, **attributes: Any) -> Html:
         if value is None or value is False:
             continue
         name = name.removesuffix("_").replace("_", "-")
-        opened += f" {name}" if value is True else f' {name}="{html.escape(str(value))}"'
+        opened += f" {name}" if value is True else f' {name}="{text(str(value))}"'
     if element in VOID and not children:
         return Html(f"<{opened}/>" if element not in ("meta", "link") else f"<{opened}>")
     return Html(f"<{opened}>{text(children)}</{element}>")

@@ -13,7 +13,7 @@ from tapetum.report.making import Reports
 from tapetum.report.watched import Dashboard
 
 LOOPBACK = "127.0.0.1"
-NAMES = (LOOPBACK, "localhost", "[::1]")  # any other Host is a foreign page that had its name point here
+NAMES = (LOOPBACK, "localhost", "[::1]")
 HEADERS = {
     "Cache-Control": "no-store",
     "Content-Security-Policy": "frame-ancestors 'none'",
@@ -80,8 +80,7 @@ class Handler(BaseHTTPRequestHandler):
         self._answer(*self._found())
 
     def _found(self) -> Answer:
-        port = self.server.server_address[1]
-        if (self.headers.get("Host") or "").lower() not in [f"{name}:{port}" for name in NAMES]:
+        if (self.headers.get("Host") or "").lower() not in hosts(self.server.server_address[1]):
             return said(403, "This server answers only under the address that it printed.")
         path, _, asked = self.path.partition("?")
         token, *rest = path.removeprefix("/").split("/")
@@ -97,8 +96,8 @@ class Handler(BaseHTTPRequestHandler):
                 return plain(dashboard.changes(int(since) if since.isdecimal() and len(since) < 12 else 0))
             case ["rows.json"]:
                 return plain(dashboard.rows(query))
-            case ["run", run] if run in dashboard.runs:
-                content, more = self.server.reports.page(dashboard.runs[run])
+            case ["run", name] if run := dashboard.run(name):
+                content, more = self.server.reports.page(run)
                 return 200, "text/html", content, more
         return said(404, "There is no such page here.")
 
@@ -114,6 +113,12 @@ class Handler(BaseHTTPRequestHandler):
 
     def log_message(self, format: str, *args: Any) -> None:
         """Nothing: addresses hold the token."""
+
+
+def hosts(port: int) -> list[str]:
+    """What browsers call this server; any other Host is a foreign page that had its name point here."""
+    usual = NAMES if port == 80 else ()  # which browsers leave out
+    return [*usual, *(f"{name}:{port}" for name in NAMES)]
 
 
 def said(status: int, sentence: str) -> Answer:

@@ -73,13 +73,14 @@ def preview(given: dict[str, Any], groups: dict[str, dict]) -> dict[str, Any]:
 
 
 def sample(given: dict[str, Any], groups: dict[str, dict]) -> Sample:
-    """The first images of an epoch and their views, computed as training with these settings does."""
+    """The first images of an epoch and their views, computed as training with these settings does; what the
+    weights are is no matter, and none are read."""
     groups = config.parsed(groups, given["method"])
     source = setup.source_of(given["data"], given["labels"], given["split"])
     given = {**defaults.PLAIN, **given, "batch_size": 1}  # which changes nothing that is seen
     choices = defaults.choose(given, source, find(given["method"]))
     value = {**given, **{name: choice.value for name, choice in choices.items()}}
-    method, source = setup.network(value, groups, source)
+    method, source = setup.network(value, groups, source, filled=False)
     side = setup.canvas_side(source, method, value["image_size"])
     canvas = Canvas(source, side, memory_limit=0, workers=0, fit=method.encoder.spec.fit)
     feed = Feed(

@@ -1,6 +1,7 @@
 """A run as its folder tells it: settings, numbers, health, results, and in words how far it came."""
 
 import math
+import shlex
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -72,7 +73,7 @@ class Story:
 
     @property
     def steps(self) -> int:
-        return int(self.settings.get("steps") or 0)
+        return int(steps) if is_number(steps := self.settings.get("steps", 0)) else 0
 
     @property
     def saved(self) -> int:
@@ -219,7 +220,7 @@ def stands(story: Story) -> str:
 
 def onwards(story: Story) -> str:
     """How a run that does not go on goes on; nothing for others."""
-    again = f"Go on with: tapetum pretrain --resume {story.folder}"
+    again = f"Go on with: tapetum pretrain --resume {shlex.quote(str(story.folder))}"
     if story.state == "stopped":
         return f"All that it had logged is saved. {again}"
     if story.state in ("silent", "broken"):

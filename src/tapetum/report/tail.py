@@ -1,13 +1,13 @@
 """A growing file of JSON lines: read on from where it was left, damaged lines counted and left out."""
 
 import json
-import math
 from pathlib import Path
 from typing import Any
 
 
 def is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    """Whether it is a finite number, of a size with which one can still reckon."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= 1e300
 
 
 class Tail:

@@ -2,6 +2,7 @@
 
 import os
 import re
+import shlex
 import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -202,7 +203,8 @@ class Dashboard:
         held = (
             f"holds no run (a folder with a config.yaml): {inside:,} other things" if inside else "is empty"
         )
-        return f"{place} {held}. A run appears here when it begins: tapetum pretrain DATA --out {place}/first"
+        out = shlex.quote(f"{place}/first")
+        return f"{place} {held}. A run appears here when it begins: tapetum pretrain DATA --out {out}"
 
 
 def found(place: Path) -> Iterator[Path]:
@@ -210,15 +212,19 @@ def found(place: Path) -> Iterator[Path]:
     top = place.resolve()
 
     def walk(folder: Path, deep: int) -> Iterator[Path]:
-        if (folder / "config.yaml").is_file():
-            yield folder
+        if os.path.isfile(config := folder / "config.yaml"):  # noqa: PTH113 (raises nothing)
+            if config.resolve().is_relative_to(top):
+                yield folder
             return
         try:
-            inner = sorted(
-                Path(e.path) for e in os.scandir(folder) if e.is_dir() and not e.name.startswith(".")
-            )
+            entries = [e for e in os.scandir(folder) if not e.is_file(follow_symlinks=False)]
         except OSError:
             return
+        inner = sorted(
+            Path(e.path)
+            for e in entries
+            if not e.name.startswith(".") and os.path.isdir(e)  # noqa: PTH112 (nor does this)
+        )
         for child in inner if deep else []:
             if child.resolve().is_relative_to(top):
                 yield from walk(child, deep - 1)

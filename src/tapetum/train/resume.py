@@ -1,5 +1,6 @@
 """Whether a run begins or goes on, in which folder, and that what goes on is the same run."""
 
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,8 @@ def where(resume: str | None, out: Path | None, plan: bool) -> tuple[bool, Path 
     if (out / "config.yaml").exists():
         if resume == "auto":
             return True, out
-        raise TapetumError(f"{out} already holds a run; go on with --resume {out}, or choose another --out.")
+        again = f"--resume {shlex.quote(str(out))}"
+        raise TapetumError(f"{out} already holds a run; go on with {again}, or choose another --out.")
     # what a run that was killed before its config.yaml stood leaves behind
     begun = {"method.py", "skipped.jsonl"} if resume == "auto" else set()
     if out.exists() and (
@@ -61,7 +63,8 @@ def _typed_again(method: str | None, folder: Path, sha256: str | None) -> str:
     """The run's copy of a method's file: code runs only where a person has typed its name, also on resume."""
     copy = folder / "method.py"
     if method is None:
-        raise TapetumError(f"{folder} began with a method of somebody's own; to run it, add --method {copy}.")
+        again = f"--method {shlex.quote(str(copy))}"
+        raise TapetumError(f"{folder} began with a method of somebody's own; to run it, add {again}.")
     if not Path(method).is_file() or Path(method).read_bytes() != copy.read_bytes():
         raise TapetumError(f"{method} is not the method that {folder} began with; that one is {copy}.")
     if checkpoint.digest(copy) != sha256:

@@ -1,5 +1,6 @@
 """A pretraining run: its folder, its numbers, its checkpoints, and how it goes on after a stop."""
 
+import shlex
 import shutil
 import signal
 import time
@@ -207,9 +208,9 @@ class Run:
         self.last_saved = time.monotonic()
 
     def _stopped(self, number: int) -> None:
-        again = f"tapetum pretrain --resume {self.folder}"
+        again = f"tapetum pretrain --resume {shlex.quote(str(self.folder))}"
         if self.options["plugin"]:
-            again += f" --method {self.folder / 'method.py'}"
+            again += f" --method {shlex.quote(str(self.folder / 'method.py'))}"
         if self.main:
             say(f"stopped as asked; everything is saved. Go on with: {again}")
         distributed.gather(torch.zeros(1))  # none leaves before the checkpoint stands
@@ -294,5 +295,6 @@ def body(given: dict[str, Any], groups: dict[str, dict], folder: Path, resume: b
         result = run.finish()
         if not quiet:
             say(f"done in {duration(result['seconds'])}: {folder}/encoder.safetensors")
-            say(f"measure it with: tapetum evaluate {folder} --train-data {job.config['data']}")
+            places = [str(folder), "--train-data", job.config["data"]]
+            say(f"measure it with: {shlex.join(['tapetum', 'evaluate', *places])}")
         return result

@@ -139,8 +139,13 @@ def settled(
     return choices, value, *network(value, groups, source)
 
 
-def network(value: dict[str, Any], groups: dict[str, dict], source: Source) -> tuple[Method, Source]:
-    """The method of a run on its encoder, with the run's views, and the images in the encoder's form."""
+def network(
+    value: dict[str, Any], groups: dict[str, dict], source: Source, filled: bool = True
+) -> tuple[Method, Source]:
+    """The method of a run on its encoder, with the run's views, and the images in the encoder's form.
+
+    filled: whether the encoder is to have the weights that the run begins with, or only their shape.
+    """
     torch.manual_seed(value["seed"])
     looks = {"fit": value["fit"], "levels": value["levels"]}
     if value["channels"] not in (None, 3) or (
@@ -151,6 +156,7 @@ def network(value: dict[str, Any], groups: dict[str, dict], source: Source) -> t
         value["encoder"],
         value["image_size"],
         weights=value["weights"],
+        filled=filled,
         **looks,
         **groups.get("encoder", {}),
     )

@@ -28,7 +28,7 @@ const curves = (() => {
     const answer = await asked(`rows.json?${[...cursors].map((pair) => pair.join("=")).join("&")}`);
     let news = false;
     for (const [id, told] of Object.entries(answer || {})) {
-      const own = told.fresh ? { series: {}, looks: [] } : kept.get(id);
+      const own = told.fresh ? { series: { __proto__: null }, looks: [] } : kept.get(id);
       if (!told.fresh && own.cursor !== cursors.get(id)) continue; // another answer came between
       for (const [name, [x, y]] of Object.entries(told.series)) {
         own.series[name] ??= [[], []];
@@ -63,9 +63,9 @@ const curves = (() => {
     const rough = (high - low) / count;
     const unit = 10 ** Math.floor(Math.log10(rough));
     const step = unit * [1, 2, 2.5, 5, 10].find((k) => unit * k >= rough * 0.999);
-    const found = [];
-    for (let i = Math.ceil(low / step - 1e-9); i <= Math.floor(high / step + 1e-9); i++) found.push(i * step);
-    return found;
+    const first = Math.ceil(low / step - 1e-9);
+    const many = Math.floor(high / step + 1e-9) - first + 1; // first itself may be too large to be counted up
+    return Array.from({ length: Math.max(many, 0) }, (_, i) => (first + i) * step);
   }
 
   function short(value) {
@@ -121,7 +121,7 @@ const curves = (() => {
         drawing.append(svg("circle", { cx, cy, r: 2, class: `dot ${slotClass(run.slot)}` }));
       }
     }
-    const meaning = meant[name] ? `: ${meant[name]}` : "";
+    const meaning = Object.hasOwn(meant, name) ? `: ${meant[name]}` : "";
     const [one, said] = figure(name, meaning, drawing);
     drawing.addEventListener("pointermove", (event) => {
       const box = drawing.getBoundingClientRect();

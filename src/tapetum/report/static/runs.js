@@ -15,6 +15,7 @@
   let revision = 0;
   let differing = new Map(); // setting -> Map(value -> how many runs)
   let results = new Map(); // protocol -> name
+  let measured = 0; // how many there are, also beyond the columns
   let began = false;
   let lost = ""; // since when the server has not answered
 
@@ -25,7 +26,7 @@
     return element;
   }
 
-  const facts = (run) => ({ state: run.state, health: run.word || "no record", ...run.settings });
+  const facts = (run) => ({ __proto__: null, ...run.settings, state: run.state, health: run.word || "no record" });
   const percent = (share) => `${(100 * share).toFixed(1)} %`;
   const ending = (path) => path.split("/").filter(Boolean).slice(-2).join("/");
 
@@ -124,8 +125,8 @@
       const select = make("select");
       select.dataset.setting = name;
       select.append(new Option("any", ""));
-      const order = [...values].sort((a, b) => a[0].localeCompare(b[0], "en", { numeric: true }));
-      for (const [value, count] of order) select.append(new Option(`${value} (${count})`, `=${value}`));
+      const order = [...values.keys()].sort((a, b) => a.localeCompare(b, "en", { numeric: true }));
+      for (const value of order) select.append(new Option(labelled(value, values), `=${value}`));
       if ([...select.options].some((one) => one.value === before.get(name))) select.value = before.get(name);
       select.addEventListener("change", apply);
       filters.set(name, select);
@@ -143,6 +144,12 @@
     sort.value = orders.includes(chosen) ? chosen : "newest";
   }
 
+  function counted() { // how many runs have each value, written into filters which may stand open
+    for (const [name, select] of filters) for (const option of [...select.options].slice(1)) option.textContent = labelled(option.value.slice(1), differing.get(name));
+  }
+
+  const labelled = (value, counts) => `${value} (${counts.get(value)})`;
+
   function shown(run) {
     const own = facts(run);
     for (const [name, select] of filters) if (select.value && `=${own[name] ?? UNSET}` !== select.value) return false;
@@ -153,6 +160,7 @@
     const by = byId("sort").value || "newest";
     const result = [...results].find(([, name]) => name === by);
     const value = {
+      __proto__: null,
       newest: (run) => run.wrote ?? 0,
       epoch: (run) => run.epoch ?? -1,
       kNN: (run) => (run.knn ? run.knn[1] : -1),
@@ -179,6 +187,7 @@
   function tell(count) {
     const drawn = slots.filter(Boolean).length;
     let words = `${count} of ${runs.size} runs shown, ${drawn} selected.`;
+    if (measured > MOST_RESULTS) words += ` Of ${measured} numbers that were measured the first ${MOST_RESULTS} are shown.`;
     if (!runs.size) words = "There is no run yet.";
     else if (!results.size) words += " None was measured yet: tapetum evaluate RUN.";
     if (lost) words = `The server has not answered since ${lost}; the numbers are those of then.`;
@@ -209,7 +218,6 @@
   // ---- what the server says ----
 
   function take(answer) {
-    revision = answer.revision;
     byId("notes").replaceChildren(...answer.notes.map((note) => make("p", note)));
     const gone = [...runs.keys()].filter((id) => !answer.ids.includes(id));
     const news = Object.values(answer.runs);
@@ -225,12 +233,14 @@
       texts.set(run.id, [run.name, ...Object.entries(facts(run)).map((pair) => pair.join("="))].join("\n").toLowerCase());
     }
     const known = new Map([...runs.values()].flatMap((run) => run.results.map((one) => [one.id, one.name])));
+    measured = known.size;
     const columns = apart(new Map([...known].slice(0, MOST_RESULTS)));
     const counts = settings();
-    const same = [[columns, results], [counts, differing]].every(([a, b]) => told(a) === told(b));
+    const same = told(columns, counts) === told(results, differing);
     const fresh = gone.length > 0 || news.some((run) => !lines.has(run.id));
     [results, differing] = [columns, counts];
     if (!same || !began) offered();
+    else counted();
     if (!same || fresh) table();
     else news.forEach(({ id }) => replaced(id));
     if (began) return apply();
@@ -238,7 +248,7 @@
     choose([...runs.values()].filter((run) => run.step).sort((a, b) => b.wrote - a.wrote).slice(0, AT_FIRST).map((run) => run.id), true);
   }
 
-  const told = (map) => JSON.stringify([...map], (_, value) => (value instanceof Map ? [...value] : value));
+  const told = (names, counts) => JSON.stringify([[...names], [...counts].map(([name, own]) => [name, [...own.keys()].sort()])]);
 
   function replaced(id) { // one row, which keeps the focus
     const [old, one] = [lines.get(id), line(runs.get(id))];
@@ -253,18 +263,24 @@
     return new Map([...found].map(([id, name]) => [id, names.filter((other) => other === name).length > 1 ? `${name} (${id.slice(0, 4)})` : name]));
   }
 
-  async function ask() {
-    if (!document.hidden) {
-      const answer = await curves.asked(`runs.json?since=${revision}`);
-      lost = answer ? "" : lost || new Date().toLocaleTimeString("en", { hour: "2-digit", minute: "2-digit" });
-      if (answer) {
-        take(answer);
-        await curves.read();
-      }
-      tell(Number(byId("runs").dataset.shown || 0));
-      for (const one of document.querySelectorAll("[data-wrote]")) one.textContent = ago(Date.now() / 1000 - Number(one.dataset.wrote));
+  async function renew() {
+    const answer = await curves.asked(`runs.json?since=${revision}`);
+    lost = answer ? "" : lost || new Date().toLocaleTimeString("en", { hour: "2-digit", minute: "2-digit" });
+    if (answer) {
+      take(answer);
+      revision = answer.revision; // of what has been taken
+      await curves.read();
     }
-    setTimeout(ask, PERIOD);
+    tell(Number(byId("runs").dataset.shown || 0));
+    for (const one of document.querySelectorAll("[data-wrote]")) one.textContent = ago(Date.now() / 1000 - Number(one.dataset.wrote));
+  }
+
+  async function ask() {
+    try {
+      if (!document.hidden) await renew();
+    } finally { // whatever stands in a run, the page goes on
+      setTimeout(ask, PERIOD);
+    }
   }
   ask();
 })();

@@ -1,6 +1,7 @@
 """Looks at a run's health: prints and stores what they show, and explains why training broke."""
 
 import math
+import shlex
 import time
 from pathlib import Path
 from statistics import median
@@ -163,7 +164,7 @@ class Watch:
         verdict = Verdict(last.get("verdict", "sick"), last.get("why", ""))
         return TrainingFailed(
             f"stopped at step {last.get('step')}, sick at two looks in a row: {verdict}. {last.get('try')} "
-            f"All is saved; without --stop-when, --resume {self.path.parent} goes on."
+            f"All is saved; without --stop-when, --resume {shlex.quote(str(self.path.parent))} goes on."
         )
 
     def stops(self) -> bool:
