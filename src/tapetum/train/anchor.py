@@ -25,6 +25,8 @@ def anchored(kind: type[Method], weight: float) -> type[Method]:
         def __init__(self, encoder: Encoder, **settings: Any):
             began = copy.deepcopy(encoder)  # before the method adds anything to it
             super().__init__(encoder, **settings)
+            if getattr(encoder.net, "global_pool", "") == "avg":  # the vector is the same mean in both
+                began.pool_patches()
             self.began = began.requires_grad_(False)  # its batch norms take the batch's statistics, too
 
         def loss(self, batch: Batch, t: float) -> dict[str, Any]:
