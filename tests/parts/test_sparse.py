@@ -166,7 +166,7 @@ def test_stages(encoder):
         ("convnextv2_atto", 64, {"depths": (1, 1, 1, 1)}, "GlobalResponseNorm, which mixes places"),
         ("regnety_002", 64, {}, "SEModule, which mixes places"),
         ("efficientnet_b0", 64, {}, "SqueezeExcite, which mixes places"),
-        ("resnest14d", 64, {}, "has attention; only ConvNets"),
+        ("resnest14d", 128, {}, "has attention; only ConvNets"),
     ],
 )
 def test_networks_and_images_that_do_not_fit(name, size, args, said):
