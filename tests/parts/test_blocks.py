@@ -35,7 +35,7 @@ def test_every_image_has_its_own_share():
 
 
 def test_the_smallest_share_of_a_method_hides_something():
-    assert (blocks(batch_of(64), 4, 0.0).sum(1) == 1).all()
+    assert blocks(batch_of(64), 4, 0.0).any(1).all()
 
 
 def test_masks_belong_to_the_image_and_to_the_name():
