@@ -9,13 +9,15 @@ from skimage import feature
 from torch.nn import functional as F
 
 from small_methods import prepared
+from tapetum import encoders
 from tapetum.base.errors import TapetumError
-from tapetum.methods import find
+from tapetum.methods import find, names
 from tapetum.parts.blocks import blocks, inverse_blocks
 from tapetum.parts.state import Frozen
-from tapetum.train import check, sandbox
+from tapetum.train import check, sandbox, setup
 
 NEW = ("simmim", "maskfeat", "data2vec", "data2vec2", "dbot", "beit")
+TOKENS = [name for name in names() if find(name).needs == "tokens"]
 
 
 def ready(name, **settings):
@@ -73,14 +75,28 @@ def test_simmim(unit):
 
 
 @pytest.mark.parametrize("name", ["simmim", "maskfeat", "data2vec", "beit"])
-def test_the_encoder_never_sees_what_is_behind_a_blank(name):
+def test_the_encoder_never_sees_what_is_behind_a_blank(name, monkeypatch):
     """Of the hidden patches' pixels only the targets depend, which none of these computes from the tokens."""
     method, batch, grid, patch = ready(name)
-    hide = blocks(batch, grid, 0.5)
-    before = method.encoder.tokens(batch["x"], hide=hide)
+    features, given = method.encoder.features, []
+
+    def recorded(x, **asked):
+        given.append((asked["hide"], features(x, **asked).tokens))
+        return features(x, **asked)
+
+    monkeypatch.setattr(method.encoder, "features", recorded)
+    method.loss(batch, 0.5)
+    ((hide, before),) = given
+    assert hide.any(1).all() and not hide.all(1).any()
     where = hide.view(-1, 1, grid, grid).repeat_interleave(patch, 2).repeat_interleave(patch, 3)
-    other = torch.where(where, torch.rand_like(batch["x"]), batch["x"])
-    torch.testing.assert_close(method.encoder.tokens(other, hide=hide), before)
+    batch["x"] = torch.where(where, torch.rand_like(batch["x"]), batch["x"])
+    method.loss(batch, 0.5)
+    torch.testing.assert_close(given[1][1], before)
+
+
+def test_simmims_squares_are_smaller_than_the_grid():
+    with pytest.raises(TapetumError, match=r"method\.unit is 4; it must be less than 4"):
+        prepared("simmim", unit=4)
 
 
 # ---- MaskFeat ----
@@ -127,6 +143,11 @@ def test_maskfeat_of_another_networks_features(needs):
 def test_maskfeats_cells_divide_the_patch():
     with pytest.raises(TapetumError, match=r"method\.cells is 3; it must divide the patch, 8 pixels"):
         prepared("maskfeat", cells=3)
+
+
+def test_maskfeats_teacher_may_be_on_another_device():
+    method, _ = prepared("maskfeat", teacher=sandbox.small_encoder("maps", seed=5).to("meta"))
+    assert method.head.out_features == 64
 
 
 # ---- data2vec ----
@@ -320,6 +341,12 @@ def test_beit_then_names_the_codes_of_hidden_patches():
     assert math.isclose(float(method.loss(batch, 0.2)["loss"]), over_images(hide, error), rel_tol=1e-9)
 
 
+@pytest.mark.parametrize("first", [0.0, 1.0])
+def test_beit_learns_both_its_codes_and_their_names(first):
+    with pytest.raises(TapetumError, match=r"first is .* must be a number from 0\.01 to 0\.99"):
+        prepared("beit", first=first)
+
+
 def test_beits_parts_learn_one_after_the_other():
     method, batch, _, _ = ready("beit", first=0.2)
     parts = {True: method.tokeniser, False: method.encoder}
@@ -375,9 +402,6 @@ def test_a_perfect_mae_paints_the_image(normalise, monkeypatch):
 
 @pytest.mark.parametrize("name", NEW)
 def test_they_take_vits_without_class_token(name):
-    from tapetum import encoders
-    from tapetum.train import setup
-
     args = {"patch_size": 4, "embed_dim": 32, "depth": 2, "num_heads": 2}
     encoder = encoders.build(
         "vit_tiny_patch16_224", 20, class_token=False, global_pool="avg", in_chans=2, **args
@@ -387,6 +411,55 @@ def test_they_take_vits_without_class_token(name):
     batch = sandbox.one_batch(method)
     batch["x"] = torch.rand(len(batch), 2, 20, 20)
     assert method.loss(batch, 0.7)["loss"].isfinite()
+
+
+@pytest.mark.parametrize("name", [*TOKENS, "cim"])
+def test_the_loss_trains_what_is_exported(name, monkeypatch):
+    """Where an image's vector is the class token, the loss reaches what the last norm gives of it."""
+    small = sandbox.small_encoder
+    monkeypatch.setattr(sandbox, "small_encoder", lambda needs, seed=0: small("tokens", seed))
+    method, batch = prepared(name)
+    pooling, given = method.product().net.global_pool, []
+
+    def keep(module, args, out):
+        if out.requires_grad:
+            out.retain_grad()
+            given.append(out)
+
+    method.encoder.net.norm.register_forward_hook(keep)
+    for t in (0.0, 0.5, 1.0):
+        method.loss(batch, t)["loss"].backward()
+    reached = any(y.grad is not None and y.grad[:, 0].any() for y in given)
+    assert reached if pooling == "token" else pooling == "avg"
+
+
+@pytest.mark.parametrize("channels", [1, 4])
+@pytest.mark.parametrize("name", [*TOKENS, "cim", "cnn_jepa", "spark"])
+def test_images_of_one_and_of_four_channels(name, channels, monkeypatch):
+    vit = {"patch_size": 8, "embed_dim": 32, "depth": 2, "num_heads": 2}
+    nets = {
+        "tokens": ("vit_tiny_patch16_224", vit),
+        "maps": ("resnet10_w32", {"channels": (8, 16, 32, 64)}),
+    }
+
+    def small(needs, seed=0):
+        model, args = nets[needs]
+        return encoders.build(model, 32, in_chans=channels, **args)
+
+    def recoloured(views):
+        if isinstance(views, list):
+            return [recoloured(x) for x in views]
+        return torch.rand(len(views), channels, *views.shape[2:])
+
+    monkeypatch.setattr(sandbox, "small_encoder", small)
+    method = sandbox.build(find(name)).train()
+    batch = sandbox.one_batch(method)
+    for view in method.views:
+        batch[view] = recoloured(batch[view])
+    loss = method.loss(batch, 0.7)["loss"]
+    loss.backward()
+    first = next(m for m in method.encoder.modules() if isinstance(m, torch.nn.Conv2d))
+    assert loss.isfinite() and first.weight.shape[1] == channels and first.weight.grad.any()
 
 
 class Unstopped(find("data2vec")):

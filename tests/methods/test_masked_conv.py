@@ -5,10 +5,11 @@ import math
 import pytest
 import torch
 
-from small_methods import prepared
+from small_methods import prepared, train_apart
 from tapetum import encoders
 from tapetum.base.errors import TapetumError
 from tapetum.methods import find
+from tapetum.parts.correlate import Correlation
 from tapetum.parts.jepa_masks import hidden_places, target_blocks
 from tapetum.parts.sparse import enlarged, recorded, sparse
 from tapetum.train import sandbox, setup
@@ -79,7 +80,7 @@ def hidden(method, batch):
 
 def test_cnn_jepa():
     method, batch = prepared("cnn_jepa")
-    sandbox.train(method, 1)  # so that teacher and student differ
+    train_apart(method)
     loss = method.loss(batch, 0.0)["loss"]
     x, hide = batch["x"], hidden(method, batch)
     with sparse(method.encoder.net, ~hide):
@@ -128,7 +129,7 @@ def slow_mask(context, piece, side):
 
 def test_cim():
     method, batch = prepared("cim", pieces=2)
-    sandbox.train(method, 1)
+    train_apart(method)
     loss = method.loss(batch, 0.0)["loss"]
     x = batch["context"]
     context = method.teacher.chain[0].maps(x)
@@ -146,9 +147,9 @@ def test_cim():
 
 
 def test_correlation_is_one_cross_attention():
-    method, _ = prepared("cim")
-    part = method.correlation
     torch.manual_seed(1)
+    part = Correlation(64, 3, 32).double()
+    assert dict(part.named_buffers())["place"].shape == (9, 32)  # in full precision whatever the maps'
     torch.nn.init.normal_(part.leave[1].weight)
     context, piece = torch.randn(2, 64, 3, 3).double(), torch.randn(2, 64, 2, 2).double()
     said = part(context, piece, 3)  # not enlarged

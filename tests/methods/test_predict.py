@@ -7,7 +7,7 @@ import torch
 from lightly.loss.lejepa_loss import LeJEPALoss
 from torch.nn import functional as F
 
-from small_methods import prepared
+from small_methods import prepared, train_apart
 from tapetum import encoders
 from tapetum.base import random
 from tapetum.base.errors import TapetumError
@@ -55,7 +55,7 @@ def test_context_is_taken_from_its_block_first():
     batch = drawn(256)
     wanted = jepa_masks.target_blocks(batch, 14, 1, (0.15, 0.2), (0.75, 1.5))
     keep = jepa_masks.context(batch, wanted, 14, (0.3, 0.3))  # a block of 8 x 8
-    within = jepa_masks.blocks(batch.random("context", (1, 2)), (8, 8), 14)[:, 0]
+    within = jepa_masks.placed(batch.random("context", (1, 2)), (8, 8), 14)[:, 0]
     for mine, shown, block in zip(wanted, keep, within):
         assert set(block.tolist()) - set(mine.flatten().tolist()) <= set(shown.tolist())
 
@@ -75,7 +75,7 @@ def test_a_block_that_leaves_nothing_is_refused():
 @pytest.mark.parametrize("smooth", [False, True])
 def test_ijepa(smooth):
     method, batch = prepared("ijepa", smooth=smooth)
-    sandbox.train(method, 1)  # so that teacher and student differ
+    train_apart(method)
     loss = method.loss(batch, 0.0)["loss"]
     grid = method.encoder.grid
     wanted = jepa_masks.target_blocks(batch, grid, 4, (0.15, 0.2), (0.75, 1.5))

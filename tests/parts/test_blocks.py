@@ -34,6 +34,10 @@ def test_every_image_has_its_own_share():
     assert not blocks(batch_of(11), 10, share)[0].any()
 
 
+def test_the_smallest_share_of_a_method_hides_something():
+    assert blocks(batch_of(64), 4, 0.0).any(1).all()
+
+
 def test_masks_belong_to_the_image_and_to_the_name():
     whole = blocks(batch_of(8), 8, 0.4)
     assert torch.equal(whole[5:], blocks(batch_of(3, first=5), 8, 0.4))

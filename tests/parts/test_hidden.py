@@ -57,6 +57,12 @@ def test_inverse_blocks_show_squares_until_enough_is_shown(grid, side):
         assert sorted(keep[i].tolist()) == sorted(want)
 
 
+@pytest.mark.parametrize(("share", "hidden"), [(0.0, 1), (1.0, 15)])
+def test_inverse_blocks_hide_something_and_show_something(share, hidden):
+    keep, hide = inverse_blocks(batch_of(3), 4, share)
+    assert keep.shape == (3, 16 - hidden) and hide.shape == (3, hidden)
+
+
 def test_inverse_blocks_depend_on_the_image_alone():
     whole, _ = inverse_blocks(batch_of(6), 8, 0.75, masks=3)
     part, _ = inverse_blocks(Batch({}, Draw(0, 0, 7, torch.arange(4, 6))), 8, 0.75, masks=3)

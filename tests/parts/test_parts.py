@@ -9,12 +9,15 @@ from hypothesis import strategies as st
 from scipy import stats
 from torch import nn
 
+from tapetum import encoders
 from tapetum.base.errors import TapetumError
 from tapetum.parts import masks, mixing
+from tapetum.parts.correlate import Correlation
 from tapetum.parts.heads import Prototypes, mlp
 from tapetum.parts.predictors import TokenPredictor, patchify, sincos
 from tapetum.parts.schedule import Ramp, constant, parse
 from tapetum.parts.state import EMA, Frozen, Queue
+from tapetum.train import sync_norm
 
 
 def test_ema_is_the_moving_average():
@@ -29,6 +32,19 @@ def test_ema_is_the_moving_average():
         slow.follow(0.9, fast, fast)
 
 
+def test_an_average_drops_nothing_but_its_batch_norms_see_the_batch():
+    slow = EMA(nn.Sequential(nn.Dropout(), nn.BatchNorm1d(3)))
+    sync_norm.synchronise(slow)
+    dropout, norm = slow.train().chain[0]
+    assert norm.training and not dropout.training
+    slow.eval()
+    assert not norm.training
+    args = {"patch_size": 8, "embed_dim": 32, "depth": 2, "num_heads": 2, "drop_path_rate": 0.5}
+    vit = encoders.build("vit_tiny_patch16_224", 32, **args)
+    x, slow = torch.rand(16, 3, 32, 32), EMA(vit).train()
+    assert torch.equal(slow(x), slow(x)) and not torch.equal(vit.train()(x), vit(x))
+
+
 def test_frozen_stays_in_eval_and_apart():
     original = nn.Sequential(nn.Dropout(), nn.Linear(2, 2))
     frozen = Frozen(original).train()
@@ -36,6 +52,18 @@ def test_frozen_stays_in_eval_and_apart():
     with torch.no_grad():
         original[1].weight.zero_()
     assert frozen.module[1].weight.abs().sum() > 0
+
+
+def test_what_was_frozen_is_restored():
+    first, second = nn.Linear(2, 2), nn.BatchNorm1d(2)
+    frozen = Frozen(nn.ModuleList([first, second]))
+    before = [t.clone() for module in (first, second) for t in module.state_dict().values()]
+    with torch.no_grad():
+        first.weight.add_(1.0)
+        second(torch.randn(4, 2))
+    frozen.restore(first, second)
+    after = [t for module in (first, second) for t in module.state_dict().values()]
+    assert all(map(torch.equal, before, after))
 
 
 @pytest.mark.parametrize("batch", [1, 3, 7])
@@ -52,6 +80,19 @@ def test_split_covers_every_patch_once():
     keep, hide = masks.split(torch.rand(3, 64), 0.75)
     assert keep.shape == (3, 16)
     assert torch.equal(torch.cat([keep, hide], 1).sort(1)[0], torch.arange(64).expand(3, -1))
+
+
+@pytest.mark.parametrize(("hidden", "count"), [(0.0, 1), (0.01, 1), (0.5, 2), (0.9, 3), (1.0, 3)])
+def test_something_is_hidden_and_something_shown(hidden, count):
+    keep, hide = masks.split(torch.rand(3, 4), hidden)
+    assert keep.shape == (3, 4 - count) and hide.shape == (3, count)
+
+
+def test_of_one_patch_nothing_can_be_hidden():
+    with pytest.raises(TapetumError, match="single patch nothing can be hidden"):
+        masks.split(torch.rand(3, 1), 0.5)
+    keep, hide = masks.split(torch.rand(3, 1), 0.5, least=0)
+    assert keep.shape == (3, 1) and hide.shape == (3, 0)
 
 
 def test_patchify_goes_row_by_row_and_take_picks():
@@ -82,6 +123,13 @@ def test_predictor_depends_on_where_it_is_asked_but_not_on_the_order_of_what_is_
     torch.testing.assert_close(predictor(seen.flip(1), keep.flip(1), wanted), said, rtol=1e-4, atol=1e-5)
     torch.testing.assert_close(predictor(seen, keep, wanted.flip(1)), said.flip(1), rtol=1e-4, atol=1e-5)
     assert not torch.allclose(predictor(seen, keep + 1, wanted), said)
+
+
+def test_a_width_that_heads_do_not_divide_is_refused():
+    with pytest.raises(TapetumError, match=r"method\.width is 100; it must be a multiple of 32\."):
+        TokenPredictor(dim=6, grid=4, width=100, depth=1, out=5)
+    with pytest.raises(TapetumError, match=r"method\.width is 16; it must be a multiple of 32\."):
+        Correlation(dim=6, grid=4, width=16)
 
 
 def test_mlp_has_no_bias_before_a_norm_and_prototypes_are_cosines():

@@ -162,8 +162,11 @@ def test_stages(encoder):
         ("swin_tiny_patch4_window7_224", 64, {"depths": (1, 1)}, "has attention; only ConvNets"),
         ("resnet18", 32, {"stem": "timm"}, "leaves one place"),
         ("resnet10_w32", 36, {}, "maps of 5 places a side are no multiple of the last, of 3"),
-        ("resnet50_gn", 64, {"layers": (1, 1, 1, 1)}, "GroupNorm, which normalises over places"),
-        ("convnextv2_atto", 64, {"depths": (1, 1, 1, 1)}, "GlobalResponseNorm, which normalises over places"),
+        ("resnet50_gn", 64, {"layers": (1, 1, 1, 1)}, "GroupNorm, which mixes places"),
+        ("convnextv2_atto", 64, {"depths": (1, 1, 1, 1)}, "GlobalResponseNorm, which mixes places"),
+        ("regnety_002", 64, {}, "SEModule, which mixes places"),
+        ("efficientnet_b0", 64, {}, "SqueezeExcite, which mixes places"),
+        ("resnest14d", 128, {}, "has attention; only ConvNets"),
     ],
 )
 def test_networks_and_images_that_do_not_fit(name, size, args, said):

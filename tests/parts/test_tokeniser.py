@@ -5,6 +5,7 @@ import math
 import torch
 from torch.nn import functional as F
 
+from tapetum.parts import tokeniser as tokenising
 from tapetum.parts.gridnet import GridNet
 from tapetum.parts.predictors import patchify
 from tapetum.parts.tokeniser import Tokeniser, rounded, share_used
@@ -65,6 +66,13 @@ def test_the_share_of_codes_in_use():
     assert math.isclose(float(share_used(torch.full((3, 4), 7), 12)), 1 / 12, rel_tol=1e-6)
     uneven = share_used(torch.tensor([[0, 1, 1, 1]]), 4)
     assert math.isclose(float(uneven), 1 / 4 / (0.25**0.25 * 0.75**0.75), rel_tol=1e-6)
+
+
+def test_the_share_of_codes_in_use_is_that_of_all_processes(monkeypatch):
+    here, elsewhere = torch.tensor([[0, 1, 1, 5]]), torch.tensor([[3, 3, 5, 5]])
+    want = share_used(torch.cat([here, elsewhere]), 6)
+    monkeypatch.setattr(tokenising, "total", lambda x: x + elsewhere.flatten().bincount(minlength=6))
+    torch.testing.assert_close(share_used(here, 6), want)
 
 
 def test_grid_net_convolves_over_the_grid():

@@ -8,12 +8,13 @@ import torch
 from torch import nn
 
 from tapetum import encoders
+from tapetum.base import distributed
 from tapetum.base.errors import TapetumError
 from tapetum.methods import find
 from tapetum.methods.method import Method
 from tapetum.parts.schedule import Ramp
 from tapetum.parts.state import Frozen
-from tapetum.train import optimizer, sandbox
+from tapetum.train import loop, optimizer, sandbox
 from tapetum.train.loop import fit
 from tapetum.train.optimizer import NAMES, OptimizerSettings
 
@@ -104,6 +105,15 @@ def test_the_whole_gradient_is_clipped(clip):
     norm = float(step.numbers["gradient_norm"])
     assert norm > 1
     assert moved == pytest.approx(clip or norm, rel=1e-4)
+
+
+def test_what_overflows_in_another_process_is_not_taken_here(monkeypatch):
+    weight = nn.Parameter(torch.ones(3))
+    opt, scaler = torch.optim.SGD([weight], lr=0.1), torch.amp.GradScaler("cpu", init_scale=4.0)
+    scaler.scale(weight.sum()).backward()
+    monkeypatch.setattr(distributed, "average_gradients", lambda ps: [p.grad.fill_(torch.inf) for p in ps])
+    loop._update(opt, [weight], 1.0, scaler)
+    assert torch.equal(weight, torch.ones(3)) and scaler.get_scale() == 2.0
 
 
 def test_dropout_is_a_function_of_the_step():

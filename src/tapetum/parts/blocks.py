@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from tapetum.parts.masks import number
 from tapetum.views import Batch
 
 TRIES = 24  # rectangles for an image; a third of them is usually enough
@@ -23,7 +24,7 @@ def blocks(
     Args:
         batch: gives the random numbers, each image its own.
         grid: patches a side.
-        share: of the patches, in [0, 1]: one number, or each image's own [B].
+        share: of the patches, in [0, 1]: one number, which hides at least one, or each image's own [B].
         exact: hide exactly int(share * N) patches; the last rectangle then loses some, at random. Otherwise
             it is whole, and an image may have some more hidden (an eighth of the grid, seldom).
         name: of the random numbers; several masks of one batch need several.
@@ -31,7 +32,9 @@ def blocks(
     Returns [B, N] bool, True where a patch is hidden, row by row.
     """
     u = batch.random(name, (TRIES, 4))  # [B, TRIES, 4]
-    count = (torch.as_tensor(share, device=u.device).expand(len(u)) * grid**2 + 1e-4).long()  # [B]
+    least = 0 if isinstance(share, Tensor) else 1
+    count = torch.as_tensor(share, device=u.device).expand(len(u)) * grid**2 + 1e-4
+    count = count.long().clamp(min=least)  # [B]
     when = torch.full((len(u), grid, grid), TRIES, device=u.device)  # the try that hides a patch
     for k in range(TRIES):
         left = count - (when < TRIES).sum((1, 2))  # [B]
@@ -65,7 +68,8 @@ def inverse_blocks(
     Args:
         batch: gives the random numbers, each image its own.
         grid: patches a side.
-        share: of the patches that is hidden, exactly int(share * N): the last square loses some, at random.
+        share: of the patches that is hidden, exactly M = int(share * N), but one or more and less than N: the
+            last square loses some, at random.
         side: of a square, in patches; it is cut off at the border.
         masks: how many of each image.
         name: of the random numbers.
@@ -76,7 +80,7 @@ def inverse_blocks(
     centres = u[:, :1].unflatten(2, (grid, grid))
     first = -F.max_pool2d(-centres, side, 1, side // 2)[..., :grid, :grid].flatten(1)  # over a patch
     order = (first.double() + 2.0**-24 * u[:, 1]).argsort(1)  # random numbers are whole 2**-24
-    shown = grid**2 - int(share * grid**2)
+    shown = grid**2 - number(share, grid**2)
     return order[:, :shown], order[:, shown:]
 
 

@@ -4,7 +4,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from tapetum.base.torchvision_compat import timm
-from tapetum.parts.predictors import sincos
+from tapetum.parts.predictors import heads, sincos
 
 
 class Correlation(nn.Module):
@@ -12,14 +12,18 @@ class Correlation(nn.Module):
 
     Args:
         dim: channels of the maps.
+        grid: places a side of a context's map.
         width: own width, a multiple of 32.
     """
 
-    def __init__(self, dim: int, width: int):
+    place: Tensor
+
+    def __init__(self, dim: int, grid: int, width: int):
         super().__init__()
         self.enter = nn.Linear(dim, width)
+        self.register_buffer("place", sincos(grid, width), persistent=False)  # [G * G, width]
         self.before, self.piece = nn.LayerNorm(width), nn.LayerNorm(width)
-        self.cross = nn.MultiheadAttention(width, max(1, width // 32), batch_first=True)
+        self.cross = nn.MultiheadAttention(width, heads(width), batch_first=True)
         self.mlp = nn.Sequential(nn.LayerNorm(width), timm.layers.Mlp(width, 4 * width))
         last = nn.Linear(width, 1)
         nn.init.normal_(last.weight, std=0.01)
@@ -30,8 +34,7 @@ class Correlation(nn.Module):
         """Maps of a context [B, C, G, G] and of a piece [B, C, H, W] -> logits [B, side, side] of each of the
         context's pixels being in the piece."""
         b, _, grid, _ = context.shape
-        place = sincos(grid, self.enter.out_features).to(context)
-        x = self.enter(context.flatten(2).mT) + place  # [B, G * G, width]
+        x = self.enter(context.flatten(2).mT) + self.place  # [B, G * G, width]
         seen = self.piece(self.enter(piece.flatten(2).mT))
         x = x + self.cross(self.before(x), seen, seen, need_weights=False)[0]
         x = self.leave(x + self.mlp(x)).mT.view(b, 1, grid, grid)

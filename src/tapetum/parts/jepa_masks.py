@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from tapetum.base.errors import TapetumError
-from tapetum.parts.masks import some
+from tapetum.parts.masks import split
 from tapetum.views import Batch
 from tapetum.views.operation import Range
 
@@ -26,7 +26,7 @@ def block_size(u: Tensor, grid: int, scale: Range, ratio: Range) -> tuple[int, i
     return height, width
 
 
-def blocks(corner: Tensor, size: tuple[int, int], grid: int) -> Tensor:
+def placed(corner: Tensor, size: tuple[int, int], grid: int) -> Tensor:
     """The patches of blocks of one size [B, M, height * width], from where they lie [B, M, 2] in [0, 1)."""
     (height, width), room = size, torch.tensor(size, device=corner.device)
     top, left = (corner * (grid + 1 - room)).long().unbind(-1)  # [B, M]
@@ -48,7 +48,7 @@ def target_blocks(batch: Batch, grid: int, count: int, scale: Range, ratio: Rang
             f"a block of {size[0]} x {size[1]} leaves nothing of {grid} x {grid} patches to predict it from; "
             "lower the blocks' scale, or take larger images or smaller patches."
         )
-    return blocks(batch.random("blocks", (count, 2)), size, grid)
+    return placed(batch.random("blocks", (count, 2)), size, grid)
 
 
 def context(batch: Batch, targets: Tensor, grid: int, scale: Range) -> Tensor:
@@ -59,7 +59,7 @@ def context(batch: Batch, targets: Tensor, grid: int, scale: Range) -> Tensor:
     in its batch; of more than that, a random K.
     """
     side = block_size(batch.random("context size", (2,), per="batch"), grid, scale, (1, 1))
-    within = blocks(batch.random("context", (1, 2)), side, grid)[:, 0]
+    within = placed(batch.random("context", (1, 2)), side, grid)[:, 0]
     rank = batch.random("order", (grid**2,)) + 1  # [1, 2): outside the context block
     rank.scatter_(1, within, rank.gather(1, within) - 1)  # [0, 1)
     rank.scatter_(1, targets.flatten(1), 3.0)
@@ -69,7 +69,7 @@ def context(batch: Batch, targets: Tensor, grid: int, scale: Range) -> Tensor:
 def hidden_places(batch: Batch, targets: Tensor, grid: int, blocks: float, share: float) -> Tensor:
     """Which places of a map are hidden, [B, 1, grid, grid] bool: in a share `blocks` of the images those of
     targets [B, M, L], in the others a share of single ones (arXiv:2408.07514)."""
-    single = some(batch.random("single", (grid**2,)), share)
+    _, single = split(batch.random("single", (grid**2,)), share)
     shown = torch.zeros(len(batch), grid**2, dtype=torch.bool, device=single.device)
     in_blocks = batch.random("in blocks", (1,)) < blocks
     hide = torch.where(in_blocks, shown.scatter(1, targets.flatten(1), True), shown.scatter(1, single, True))

@@ -5,11 +5,24 @@ import math
 import torch
 from torch import Tensor
 
+from tapetum.base.errors import TapetumError
 
-def split(scores: Tensor, hidden: float) -> tuple[Tensor, Tensor]:
-    """Random scores [B, N] -> (keep [B, N-M], hide [B, M]) with M = int(hidden * N), each image its own."""
+
+def number(share: float, n: int, least: int = 1) -> int:
+    """How many of n patches a share of them is: `least` or more, but not all.
+
+    Raises TapetumError where there are too few patches for that.
+    """
+    if n <= least:
+        raise TapetumError("of a single patch nothing can be hidden; take larger images or smaller patches.")
+    return min(max(int(share * n), least), n - 1)
+
+
+def split(scores: Tensor, hidden: float, least: int = 1) -> tuple[Tensor, Tensor]:
+    """Random scores [B, N] -> (keep [B, N-M], hide [B, M]) with M = int(hidden * N), each image its own; M is
+    `least` or more, and less than N."""
     order = scores.argsort(1)
-    m = int(hidden * scores.shape[1])
+    m = number(hidden, scores.shape[1], least)
     return order[:, m:], order[:, :m]
 
 
@@ -32,9 +45,3 @@ def take(tokens: Tensor, index: Tensor) -> Tensor:
 def masked_mean(values: Tensor, chosen: Tensor) -> Tensor:
     """The mean over images of the mean of an image's values [B, N] at its chosen places [B, N]."""
     return ((values * chosen).sum(1) / chosen.sum(1).clamp(min=1)).mean()
-
-
-def some(scores: Tensor, share: float) -> Tensor:
-    """The places [B, M] of a share of random scores [B, N], each image its own; at least one, but not all."""
-    n = scores.shape[1]
-    return scores.argsort(1)[:, : min(max(int(share * n), 1), n - 1)]

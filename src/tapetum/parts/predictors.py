@@ -4,6 +4,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from tapetum.base.errors import TapetumError
 from tapetum.base.torchvision_compat import timm
 
 Block = timm.models.vision_transformer.Block
@@ -19,6 +20,13 @@ def sincos(grid: int, dim: int) -> Tensor:
     angle = torch.arange(grid)[:, None] / 10_000 ** (torch.arange(dim // 4) / (dim // 4))  # [grid, dim/4]
     code = torch.cat([angle.sin(), angle.cos()], 1)  # [grid, dim/2]
     return torch.cat([code.repeat(grid, 1), code.repeat_interleave(grid, 0)], 1)
+
+
+def heads(width: int) -> int:
+    """How many attention heads of 32 a width has. Raises TapetumError where it is no multiple of 32."""
+    if width % 32:
+        raise TapetumError(f"method.width is {width}; it must be a multiple of 32.")
+    return width // 32
 
 
 class TokenPredictor(nn.Module):
@@ -39,7 +47,7 @@ class TokenPredictor(nn.Module):
         self.enter = nn.Linear(dim, width)
         self.blank = nn.Parameter(torch.randn(width) * 0.02)
         self.register_buffer("place", sincos(grid, width), persistent=False)  # [N, width]
-        self.blocks = nn.Sequential(*(Block(width, max(1, width // 32), qkv_bias=True) for _ in range(depth)))
+        self.blocks = nn.Sequential(*(Block(width, heads(width), qkv_bias=True) for _ in range(depth)))
         self.leave = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, out))
 
     def forward(self, seen: Tensor, keep: Tensor, wanted: Tensor) -> Tensor:

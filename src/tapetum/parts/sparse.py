@@ -15,7 +15,19 @@ from tapetum.encoders.encoder import Encoder
 
 BatchNorm = batchnorm._BatchNorm
 SPREADING = (nn.Conv2d, pooling._MaxPoolNd, pooling._AvgPoolNd)
-MIXING = (nn.GroupNorm, instancenorm._InstanceNorm, timm.layers.grn.GlobalResponseNorm)
+MIXING = (
+    nn.GroupNorm,
+    instancenorm._InstanceNorm,
+    timm.layers.grn.GlobalResponseNorm,
+    timm.layers.SEModule,
+    timm.layers.EffectiveSEModule,
+    timm.models._efficientnet_blocks.SqueezeExcite,
+    timm.models.senet.SEModule,
+    timm.layers.EcaModule,
+    timm.layers.CecaModule,
+    timm.layers.GatherExcite,
+    timm.layers.GlobalContext,
+)
 Mask = Callable[[Tensor], Tensor | None]
 
 
@@ -115,7 +127,7 @@ def recorded(net: nn.Module, names: Iterable[str]) -> Iterator[dict[str, Tensor]
 
 @torch.no_grad()
 def probed(encoder: Encoder, names: Iterable[str] = ()) -> tuple[torch.Size, dict[str, torch.Size]]:
-    """Shapes [C, H, W] of a ConvNet's last map and of what its modules of these names give."""
+    """Shapes [C, H, W] of an encoder's last map and of what its modules of these names give."""
     was, device = encoder.training, encoder.mean.device
     x = torch.zeros(1, len(encoder.spec.mean), encoder.image_size, encoder.image_size, device=device)
     with recorded(encoder.net, names) as found:
@@ -129,12 +141,12 @@ def last_map(encoder: Encoder) -> torch.Size:
 
     Raises TapetumError for a network that cannot be made sparse, and for images that are too small for it.
     """
-    if encoder.patch or any("Attention" in type(m).__name__ for m in encoder.net.modules()):
+    if encoder.patch or attends(encoder.net):
         raise TapetumError(f"{encoder.name} has attention; only ConvNets can be made sparse, see resnet50.")
     if wrong := next((m for m in encoder.net.modules() if isinstance(m, MIXING)), None):
         raise TapetumError(
-            f"{encoder.name} has {type(wrong).__name__}, which normalises over places and cannot be made "
-            "sparse; take a ConvNet with batch or layer norm, such as resnet50 or convnext_tiny."
+            f"{encoder.name} has {type(wrong).__name__}, which mixes places and cannot be made sparse; "
+            "take a ConvNet with batch or layer norm alone, such as resnet50 or convnext_tiny."
         )
     shape, _ = probed(encoder)
     if shape[1] < 2:
@@ -145,6 +157,11 @@ def last_map(encoder: Encoder) -> torch.Size:
     with sparse(encoder.net, torch.ones(1, 1, *shape[1:], dtype=torch.bool, device=encoder.mean.device)):
         probed(encoder)  # raises where resolutions do not fit
     return shape
+
+
+def attends(net: nn.Module) -> bool:
+    """Whether any of its modules is a kind of attention, by their names."""
+    return any(word in type(m).__name__ for m in net.modules() for word in ("Attention", "Attn"))
 
 
 def pyramid(encoder: Encoder, most: int = 4) -> dict[str, torch.Size]:

@@ -5,6 +5,8 @@ import copy
 import torch
 from torch import Tensor, nn
 
+BatchNorm = nn.modules.batchnorm._BatchNorm
+
 
 class Frozen(nn.Module):
     """A copy of a module that never learns and always stays in eval mode."""
@@ -15,6 +17,10 @@ class Frozen(nn.Module):
 
     def train(self, mode: bool = True) -> "Frozen":
         return super().train(False)
+
+    def restore(self, *modules: nn.Module) -> None:
+        """Give the modules whose list was frozen the weights and statistics back that they had then."""
+        nn.ModuleList(modules).load_state_dict(self.module.state_dict())
 
     @torch.no_grad()
     def forward(self, *args):
@@ -31,6 +37,15 @@ class EMA(nn.Module):
     def __init__(self, *modules: nn.Module):
         super().__init__()
         self.chain = nn.ModuleList(copy.deepcopy(modules)).requires_grad_(False)
+
+    def train(self, mode: bool = True) -> "EMA":
+        """In training batch norms take each batch's statistics; all else stays in eval mode, so that nothing
+        of a teacher is dropped."""
+        super().train(False)
+        for part in self.modules():
+            if isinstance(part, BatchNorm):
+                part.training = mode
+        return self
 
     @torch.no_grad()
     def forward(self, x: Tensor) -> Tensor:

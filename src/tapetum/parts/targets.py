@@ -34,6 +34,6 @@ def feedforward_outputs(encoder: Encoder, x: Tensor, top: int) -> Tensor:
 
 
 @precise
-def normed(x: Tensor) -> Tensor:
+def normed(x: Tensor, eps: float = 1e-5) -> Tensor:
     """Mean 0 and variance 1 along the last axis."""
-    return F.layer_norm(x, x.shape[-1:])
+    return F.layer_norm(x, x.shape[-1:], eps=eps)

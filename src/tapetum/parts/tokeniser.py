@@ -5,6 +5,7 @@ import math
 import torch
 from torch import Tensor, nn
 
+from tapetum.base.distributed import total
 from tapetum.parts.gridnet import GridNet
 from tapetum.parts.losses import precise
 from tapetum.parts.predictors import patchify
@@ -71,6 +72,8 @@ def rounded(z: Tensor, levels: Tensor) -> Tensor:
 
 
 def share_used(codes: Tensor, count: int) -> Tensor:
-    """The share of `count` codes in use: the exponential of the entropy of codes [B, N], in (0, 1]."""
-    shares = codes.flatten().bincount(minlength=count) / codes.numel()
+    """The share of `count` codes in use: the exponential of the entropy of codes [B, N] of all processes, in
+    (0, 1]."""
+    counts = total(codes.flatten().bincount(minlength=count))
+    shares = counts / counts.sum()
     return torch.special.entr(shares).sum().exp() / count

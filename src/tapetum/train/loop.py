@@ -110,9 +110,9 @@ def _update(
     scaler: torch.amp.GradScaler | None,
 ) -> dict[str, Tensor]:
     """Average the gradients over processes, clip them, and take the step."""
+    distributed.average_gradients(parameters)  # first: what overflows in one process overflows in all
     if scaler:
         scaler.unscale_(optimizer)
-    distributed.average_gradients(parameters)
     norm = torch.nn.utils.clip_grad_norm_(parameters, clip if clip else float("inf"))
     if scaler:
         scaler.step(optimizer)

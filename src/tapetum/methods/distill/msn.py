@@ -57,7 +57,7 @@ class MSN(Method):
     def loss(self, batch, t):
         large, small = batch["anchor"], batch["small"]
         patches = (large.shape[-1] // self.encoder.patch) ** 2
-        shown, _ = split(batch.random("mask", (patches,)), self.dropped)
+        shown, _ = split(batch.random("mask", (patches,)), self.dropped, least=0)
         seen = [self.encoder.features(large, keep=shown).vector, *map(self.encoder, small)]  # V x [B, D]
         logits = self.prototypes(self.projector(torch.cat(seen))) / self.temperature  # [V*B, K]
         with torch.no_grad():

@@ -35,12 +35,13 @@ class BEiT(Method):
         encoder,
         *,
         hidden: Share = 0.4,
-        first: Share = 0.1,
+        first: Annotated[float, 0.01, 0.99] = 0.1,
         width: Count = 256,
         depth: Count = 4,
         levels: tuple[Annotated[int, 2], ...] = (8, 8, 8, 4, 4),
     ):
         super().__init__(encoder)
+        encoder.pool_patches()
         self.views = {"x": views.Crop() + views.Flip() + views.Jitter(0.4, 0.4, 0.4, 0.0, p=1.0)}
         encoder.add_blank()
         self.tokeniser = Tokeniser(encoder.spec.form.channels, encoder.patch, width, depth, levels)

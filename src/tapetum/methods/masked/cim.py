@@ -40,12 +40,14 @@ class CIM(Method):
         momentum: ShareRamp = Ramp(0.99, 1.0),
     ):
         super().__init__(encoder)
+        encoder.pool_patches()
         piece = (
             views.Rotate((-degrees, degrees)) + views.Crop(size, (0.05, 0.48), (1 / 3, 3.0)) + views.Flip()
         )
         piece = piece + views.Jitter(0.4, 0.4, 0.2, 0.1) + views.Gray() + views.Blur() + views.Solarise(0.2)
         self.views = {"context": views.Crop(scale=(0.5, 1.0)) + views.Flip(), "pieces": pieces * [piece]}
-        self.correlation = Correlation(probed(encoder)[0][0], width)
+        dim, grid, _ = probed(encoder)[0]
+        self.correlation = Correlation(dim, grid, width)
         self.teacher = EMA(encoder)
         self.momentum = momentum
 

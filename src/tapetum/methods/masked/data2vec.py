@@ -35,6 +35,7 @@ class Data2Vec(Method):
         momentum: ShareRamp = constant(0.9998),
     ):
         super().__init__(encoder)
+        encoder.pool_patches()
         self.views = {"x": views.Crop() + views.Flip() + views.Jitter(0.4, 0.4, 0.4, 0.0, p=1.0)}
         encoder.add_blank()
         self.head = nn.Linear(encoder.dim, encoder.dim)

@@ -38,6 +38,7 @@ class DBOT(Method):
         beta: Positive = 2.0,
     ):
         super().__init__(encoder)
+        encoder.pool_patches()
         self.views = {"x": views.mae()}
         self.decoder = TokenPredictor(encoder.dim, encoder.grid, width, depth, out=encoder.dim)
         self.teacher = EMA(encoder)  # follows at the end of a stage, and then all the way
@@ -58,5 +59,4 @@ class DBOT(Method):
         if min(int(t * self.stages), self.stages - 1) > self.stage:
             self.stage += 1
             self.teacher.follow(0.0, self.encoder)
-            for own, fresh in zip((self.encoder, self.decoder), self.fresh.module):
-                own.load_state_dict(fresh.state_dict())
+            self.fresh.restore(self.encoder, self.decoder)

@@ -1,7 +1,6 @@
 """Paint the pixels of hidden patches from the few that are shown. arXiv:2111.06377"""
 
 import torch
-from torch.nn import functional as F
 
 from tapetum import views
 from tapetum.base.settings import Count, Share
@@ -10,6 +9,7 @@ from tapetum.parts.losses import squared_error
 from tapetum.parts.masks import split, take
 from tapetum.parts.painting import painting
 from tapetum.parts.predictors import TokenPredictor, patchify
+from tapetum.parts.targets import normed
 
 
 class MAE(Method):
@@ -26,6 +26,7 @@ class MAE(Method):
         self, encoder, *, hidden: Share = 0.75, width: Count = 512, depth: Count = 8, normalise: bool = True
     ):
         super().__init__(encoder)
+        encoder.pool_patches()
         self.views = {"x": views.mae()}
         out = encoder.spec.form.channels * encoder.patch**2
         self.decoder = TokenPredictor(encoder.dim, encoder.grid, width, depth, out=out)
@@ -41,7 +42,7 @@ class MAE(Method):
     def loss(self, batch, t):
         painted, _, target = self.painted(batch)
         if self.normalise:
-            target = F.layer_norm(target, target.shape[-1:], eps=1e-6)
+            target = normed(target, eps=1e-6)
         return {"loss": squared_error(painted, target)}
 
     def paint(self, batch):

@@ -13,6 +13,7 @@ from tapetum.parts.blocks import blocks
 from tapetum.parts.hog import hog
 from tapetum.parts.losses import over_hidden
 from tapetum.parts.predictors import patchify
+from tapetum.parts.sparse import probed
 from tapetum.parts.state import Frozen
 
 
@@ -36,6 +37,7 @@ class MaskFeat(Method):
         teacher: Encoder | None = None,
     ):
         super().__init__(encoder)
+        encoder.pool_patches()
         if teacher is None and encoder.patch % cells:
             raise TapetumError(f"method.cells is {cells}; it must divide the patch, {encoder.patch} pixels.")
         self.views = {"x": views.Crop(scale=(0.5, 1.0)) + views.Flip()}
@@ -43,9 +45,8 @@ class MaskFeat(Method):
         self.hidden, self.bins, self.cells = hidden, bins, cells
         self.teacher = Frozen(teacher) if teacher else None
         self.error = apart if teacher else F.mse_loss
-        form = encoder.spec.form
-        example = torch.zeros(1, form.channels, encoder.image_size, encoder.image_size)
-        self.head = nn.Linear(encoder.dim, self.target(example).shape[-1])
+        out = probed(teacher)[0][0] if teacher else encoder.spec.form.channels * bins * cells**2
+        self.head = nn.Linear(encoder.dim, out)
 
     def loss(self, batch, t):
         x = batch["x"]

@@ -54,6 +54,5 @@ class SelfDistillation(MAE):
     def after_step(self, t, keep):
         if t >= self.first and not self.restarted:
             self.teacher.follow(0.0, self.encoder)  # takes over everything
-            for own, old in zip((self.encoder, self.decoder), self.original.module):
-                own.load_state_dict(old.state_dict())
+            self.original.restore(self.encoder, self.decoder)
             self.restarted.fill_(True)

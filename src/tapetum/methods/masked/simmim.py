@@ -4,6 +4,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from tapetum import views
+from tapetum.base.errors import TapetumError
 from tapetum.base.settings import Count, Share
 from tapetum.methods.method import Method
 from tapetum.parts.losses import over_hidden
@@ -22,6 +23,11 @@ class SimMIM(Method):
 
     def __init__(self, encoder, *, hidden: Share = 0.6, unit: Count = 2):
         super().__init__(encoder)
+        if unit >= encoder.grid:
+            raise TapetumError(
+                f"method.unit is {unit}; it must be less than {encoder.grid}, the encoder's patches a side."
+            )
+        encoder.pool_patches()
         self.views = {"x": views.Crop(scale=(0.67, 1.0)) + views.Flip()}
         encoder.add_blank()
         self.head = nn.Linear(encoder.dim, encoder.spec.form.channels * encoder.patch**2)

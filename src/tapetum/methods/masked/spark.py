@@ -1,15 +1,15 @@
 """Paint hidden patches' pixels from a ConvNet that computes only where others are shown. arXiv:2301.03580"""
 
 import torch
-from torch.nn import functional as F
 
 from tapetum import views
 from tapetum.base.settings import Count, Share
 from tapetum.methods.method import Method
 from tapetum.parts.losses import squared_error
-from tapetum.parts.masks import some, take
+from tapetum.parts.masks import split, take
 from tapetum.parts.predictors import patchify
 from tapetum.parts.sparse import last_map, pyramid, recorded, sparse
+from tapetum.parts.targets import normed
 from tapetum.parts.unet import UNetDecoder
 
 
@@ -36,7 +36,7 @@ class SparK(Method):
 
     def loss(self, batch, t):
         x, net = batch["x"], self.encoder.net
-        hide = some(batch.random("mask", (self.grid**2,)), self.hidden)  # [B, M]
+        _, hide = split(batch.random("mask", (self.grid**2,)), self.hidden)  # [B, M]
         shown = torch.ones(len(x), self.grid**2, dtype=torch.bool, device=x.device).scatter(1, hide, False)
         shown = shown.view(-1, 1, self.grid, self.grid)
         with sparse(net, shown), recorded(net, self.stages) as maps:
@@ -44,5 +44,5 @@ class SparK(Method):
         painted = self.decoder(list(maps.values()), shown)  # [B, C, S, S]
         painted, target = (take(patchify(y, x.shape[-1] // self.grid), hide) for y in (painted, x))
         if self.normalise:
-            target = F.layer_norm(target, target.shape[-1:], eps=1e-6)
+            target = normed(target, eps=1e-6)
         return {"loss": squared_error(painted, target)}

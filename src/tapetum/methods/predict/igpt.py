@@ -1,7 +1,6 @@
 """Predict the next patch's pixels from the patches before it. arXiv:2401.08541"""
 
 import torch
-from torch.nn import functional as F
 
 from tapetum import views
 from tapetum.base.settings import Count
@@ -10,6 +9,7 @@ from tapetum.parts.losses import precise
 from tapetum.parts.masks import masked_mean
 from tapetum.parts.patchwise import patchwise
 from tapetum.parts.predictors import patchify
+from tapetum.parts.targets import normed
 
 
 @precise
@@ -49,5 +49,5 @@ class IGPT(Method):
         said = self.head(self.encoder.features(x, causal=shown).tokens[:, :-1])  # [B, N - 1, C*p*p]
         target = patchify(x, self.encoder.patch)[:, 1:]
         if self.normalise:
-            target = F.layer_norm(target, target.shape[-1:], eps=1e-6)
+            target = normed(target, eps=1e-6)
         return {"loss": error_after(said, target, shown)}

@@ -11,6 +11,7 @@ from tapetum.parts.masks import take
 from tapetum.parts.predictors import TokenPredictor
 from tapetum.parts.schedule import Ramp, ShareRamp
 from tapetum.parts.state import EMA
+from tapetum.parts.targets import normed
 
 
 class IJEPA(Method):
@@ -59,7 +60,7 @@ class IJEPA(Method):
         seen, keep = (part.repeat_interleave(wanted.shape[1], 0) for part in (seen, keep))
         said = self.predictor(seen, keep, wanted.flatten(0, 1))  # [B * M, L, D], each block by itself
         target = self.teacher.chain[0].tokens(x)  # [B, N, D]
-        target = take(F.layer_norm(target, target.shape[-1:]), wanted.flatten(1))
+        target = take(normed(target), wanted.flatten(1))
         return {"loss": self.distance(said, target.view_as(said))}
 
     def after_step(self, t, keep):

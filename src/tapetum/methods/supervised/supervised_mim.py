@@ -1,7 +1,6 @@
 """Learn labels, and beside them to paint hidden patches with a shallow decoder. arXiv:2312.00950"""
 
 from torch import nn
-from torch.nn import functional as F
 
 from tapetum import views
 from tapetum.base.settings import Amount, Count, Share
@@ -10,6 +9,7 @@ from tapetum.methods.supervised.supervised import mixed_cross_entropy
 from tapetum.parts.losses import squared_error
 from tapetum.parts.masks import split, take
 from tapetum.parts.predictors import TokenPredictor, patchify
+from tapetum.parts.targets import normed
 
 
 class SupervisedMIM(Method):
@@ -55,5 +55,5 @@ class SupervisedMIM(Method):
         keep, hide = split(batch.random("mask", (self.encoder.grid**2,)), self.hidden)
         painted = self.decoder(self.encoder.tokens(x, keep=keep), keep, hide)  # [B, M, C*p*p]
         target = take(patchify(x, self.encoder.patch), hide)
-        missed = squared_error(painted, F.layer_norm(target, target.shape[-1:], eps=1e-6))
+        missed = squared_error(painted, normed(target, eps=1e-6))
         return {"loss": named + self.painting * missed, "naming": named, "painting": missed}
