@@ -15,9 +15,11 @@ from tapetum.parts.heads import mlp
 from tapetum.parts.losses import cosine_distance
 from tapetum.parts.negatives import noise_contrast
 from tapetum.parts.schedule import constant
+from tapetum.parts.state import Queue
 from tapetum.train import check, sandbox, setup
 
 METHODS = ["mocov2", "mocov3", "nnclr", "dcl", "dclw", "npid", "mochi", "ressl"]
+QUEUED = ["mocov2", "mochi", "nnclr", "ressl", "densecl", "pcd"]
 
 
 def cos(a, b):
@@ -236,6 +238,14 @@ def test_ressls_teacher_sees_no_change_of_colour():
     views = prepared("ressl")[0].views
     kinds = {name: {type(step).__name__ for step in view.steps} for name, view in views.items()}
     assert kinds == {"weak": {"Crop", "Flip"}, "strong": {"Crop", "Flip", "Jitter", "Gray", "Blur"}}
+
+
+@pytest.mark.parametrize("name", QUEUED)
+def test_a_queue_holds_no_more_than_all_images(name):
+    """A longer one would hold old vectors of the image itself, several times, among what repels it."""
+    for queue, held in ((65_536, 64), (40, 40)):
+        method = sandbox.build(find(name), queue=queue)
+        assert {len(m.items) for m in method.modules() if isinstance(m, Queue)} == {held}
 
 
 def on_vit(name, **settings):
