@@ -67,7 +67,7 @@ def decoupled(a: Tensor, b: Tensor, temperature: float, weight: Tensor | None = 
 @precise
 def von_mises_fisher(a: Tensor, b: Tensor, sigma: float) -> Tensor:
     """Weights [B], 1 on average, the larger the further the rows of a and b [B, D] are apart; they give no
-    gradient, as in the authors' code (arXiv:2110.06848)."""
+    gradient, as in lightly (arXiv:2110.06848)."""
     near = (unit(a) * unit(b)).sum(1) / sigma
     others = gather(near)  # [W * B]
     return 2 - len(others) * (near - others.logsumexp(0)).exp()

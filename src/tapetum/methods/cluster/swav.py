@@ -15,7 +15,9 @@ from tapetum.parts.state import Queue
 
 
 class SwAV(Method):
-    """Args:
+    """The prototypes' length of 1 is in the gradient; the authors set it before each step, outside it.
+
+    Args:
     small_crops: how many small crops each image gives besides the two large ones.
     hidden: width of the projector's hidden layer.
     dim: width of what the projector gives.
