@@ -7,11 +7,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from tapetum.base.distributed import gather
+from tapetum.base.distributed import gather, rows
 from tapetum.encoders.encoder import Encoder
 from tapetum.parts.losses import precise
 from tapetum.parts.masks import take
-from tapetum.parts.negatives import rows
 from tapetum.parts.superpixels import superpixels
 from tapetum.views import Batch, carry
 from tapetum.views.sample import Bent
