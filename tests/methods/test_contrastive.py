@@ -139,6 +139,14 @@ def test_mocov3s_crops_are_larger_for_resnets():
     assert scales == {"vit": (0.08, 1.0), "resnet": (0.2, 1.0)}
 
 
+@pytest.mark.parametrize(("vit", "linear", "norms"), [(True, [3, 2], [3, 2]), (False, [2, 2], [2, 1])])
+def test_mocov3s_heads_are_smaller_for_resnets(vit, linear, norms):
+    method = on_vit("mocov3") if vit else prepared("mocov3")[0]
+    heads = [list(head) for head in (method.projector, method.predictor)]
+    assert [sum(isinstance(part, torch.nn.Linear) for part in head) for head in heads] == linear
+    assert [sum(isinstance(part, torch.nn.BatchNorm1d) for part in head) for head in heads] == norms
+
+
 def test_nnclr():
     method, batch = trained("nnclr", temperature=0.3)
     out = method.loss(batch, 0.0)
