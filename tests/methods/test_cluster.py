@@ -415,21 +415,28 @@ def test_without_equal_shares_sela_gives_all_images_one_label(balanced, monkeypa
     assert (min(used) > 20 and loss > 2) if balanced else (used == [1, 1] and loss < 0.2)
 
 
-QUEUED = '''"""SwAV whose queue is full after one step."""
+VARIANTS = {
+    "swav": '{"queue": 16, "queue_from": 0.0}',  # full after one step
+    "scan": '{"confidence": 0.0, "labelling": 0.0}',  # all images label themselves, the clusters unevenly
+}
+
+VARIANT = '''"""The method with other settings."""
 
 from functools import wraps
 
 from tapetum.methods import find
 
 
-class Queued(find("swav")):
-    @wraps(find("swav").__init__)
+class Variant(find("NAME")):
+    @wraps(find("NAME").__init__)
     def __init__(self, encoder, **settings):
-        super().__init__(encoder, **settings | {"queue": 16, "queue_from": 0.0})
+        super().__init__(encoder, **settings | SETTINGS)
 '''
 
 
-def test_swavs_queue_is_the_same_on_two_processes(tmp_path):
-    file = tmp_path / "queued.py"
-    file.write_text(QUEUED)
-    assert check.same_on_two_processes([str(file)]) == {}
+def test_what_begins_later_is_the_same_on_two_processes(tmp_path):
+    """SwAV's queue and SCAN's labels, from the first step on."""
+    files = [tmp_path / f"{name}.py" for name in VARIANTS]
+    for file in files:
+        file.write_text(VARIANT.replace("NAME", file.stem).replace("SETTINGS", VARIANTS[file.stem]))
+    assert check.same_on_two_processes(list(map(str, files))) == {}
