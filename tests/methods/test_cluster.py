@@ -199,7 +199,7 @@ def test_sela():
         for _ in range(2000):  # the paper's alternation: scale columns, scale rows
             q = q / q.sum(0) * 16
             q = q / q.sum(1, keepdim=True)
-        assert float((q.argmax(1) == labels).double().mean()) > 0.95  # but for rows on the border
+        assert float((q.argmax(1) == labels).double().mean()) > 0.9  # but for rows on the border
         assert labels.bincount().max() < logp.argmax(1).bincount().max()
     loss, z, total = method.loss(batch, 0.5)["loss"], method.encoder(batch["x"]), 0.0
     for labels, head in zip(method.labels, method.classifiers):
