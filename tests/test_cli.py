@@ -405,6 +405,8 @@ def test_flags_have_one_form_and_take_another(work, capsys):
     assert "`tapetum methods NAME`" in " ".join(out.split()) and "--method.temperature 0.2" in out
     _, out, _ = ask(capsys, "methods", "Sim-CLR")  # however it is spelt
     assert all(f"\n--{group}." in out for group in ("views", "optimizer")) and "--method." in out
+    for name in ("deepclusterv2", "sela"):  # which want more images than the small world has
+        assert ask(capsys, "methods", name)[0] == 0
 
 
 def test_help_and_version_import_no_torch():

@@ -37,7 +37,8 @@ def one_method(name: str) -> dict[str, Any]:
     kind = find(name)
     own = name.endswith(".py")
     entry = described(Path(name)) if own else {plain(n): e for n, e in catalogue().items()}[plain(name)]
-    method = setup.build_method(kind, sandbox.small_encoder(kind.needs), sandbox.source(), 32, {})
+    given = {"images": 10_000} if "images" in settings.allowed(kind) else {}  # enough for any prototypes
+    method = setup.build_method(kind, sandbox.small_encoder(kind.needs), sandbox.source(), 32, given)
     found: dict[str, Any] = {
         "name": entry.name,
         "family": entry.family,

@@ -12,7 +12,7 @@ from tapetum.train.optimizer import OptimizerSettings
 
 # Neither batch norm nor a loss over the batch: these allow accumulation.
 EXACT = {"beit", "data2vec", "data2vec2", "dbot", "ibot", "igpt", "ijepa", "mae", "maskfeat", "nepa"}
-EXACT |= {"self_distillation", "simmim", "supervised_mim"}
+EXACT |= {"self_distillation", "simmim", "supervised_mim"}  # the last where all labels are known
 
 
 def after(name: str, micro: int) -> tuple[dict[str, torch.Tensor], list[float]]:

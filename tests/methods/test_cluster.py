@@ -180,9 +180,10 @@ def test_deepclusterv2_groups_what_it_remembers():
     assert not torch.equal(method.labels[0], method.labels[2])  # each head begins elsewhere
 
 
-def test_deepclusterv2_says_when_there_are_too_few_images():
+@pytest.mark.parametrize("name", ["deepclusterv2", "sela"])
+def test_it_says_when_there_are_too_few_images(name):
     with pytest.raises(TapetumError, match="prototypes is 65; 64 images make at most as many"):
-        sandbox.build(find("deepclusterv2"), prototypes=65)
+        sandbox.build(find(name), prototypes=65)
 
 
 # ---- SeLa ----
@@ -198,7 +199,7 @@ def test_sela():
         for _ in range(2000):  # the paper's alternation: scale columns, scale rows
             q = q / q.sum(0) * 16
             q = q / q.sum(1, keepdim=True)
-        assert float((q.argmax(1) == labels).double().mean()) > 0.95  # but for rows on the border
+        assert float((q.argmax(1) == labels).double().mean()) > 0.9  # but for rows on the border
         assert labels.bincount().max() < logp.argmax(1).bincount().max()
     loss, z, total = method.loss(batch, 0.5)["loss"], method.encoder(batch["x"]), 0.0
     for labels, head in zip(method.labels, method.classifiers):
@@ -242,8 +243,10 @@ def test_deepercluster():
     assert math.isclose(float(loss), total, rel_tol=1e-9)
 
 
-def test_deepercluster_groups_all_turns_and_then_each_group():
-    method, _ = prepared("deepercluster", clusters=2, prototypes=3, dim=6)
+@pytest.mark.parametrize("prototypes", [3, 24])
+def test_deepercluster_groups_all_turns_and_then_each_group(prototypes):
+    """A part has ten images or more; as many parts as images would teach nothing."""
+    method, _ = prepared("deepercluster", clusters=2, prototypes=prototypes, dim=6)
     over = looked(method)
     x = torch.stack([over(lambda x, q=q: method.encoder(x.rot90(q, (2, 3)))) for q in range(4)], 1)
     x = x.flatten(0, 1).numpy()
@@ -255,7 +258,7 @@ def test_deepercluster_groups_all_turns_and_then_each_group():
     at_nearest(x, large // 4)
     for group in np.unique(large):
         at_nearest(x[large == group], small[large == group])
-        assert len(np.unique(small[large == group])) == 3
+        assert len(np.unique(small[large == group])) == min(prototypes, max(1, sum(large == group) // 10))
 
 
 def at_nearest(x, labels):
@@ -412,21 +415,28 @@ def test_without_equal_shares_sela_gives_all_images_one_label(balanced, monkeypa
     assert (min(used) > 20 and loss > 2) if balanced else (used == [1, 1] and loss < 0.2)
 
 
-QUEUED = '''"""SwAV whose queue is full after one step."""
+VARIANTS = {
+    "swav": '{"queue": 16, "queue_from": 0.0}',  # full after one step
+    "scan": '{"confidence": 0.0, "labelling": 0.0}',  # all images label themselves, the clusters unevenly
+}
+
+VARIANT = '''"""The method with other settings."""
 
 from functools import wraps
 
 from tapetum.methods import find
 
 
-class Queued(find("swav")):
-    @wraps(find("swav").__init__)
+class Variant(find("NAME")):
+    @wraps(find("NAME").__init__)
     def __init__(self, encoder, **settings):
-        super().__init__(encoder, **settings | {"queue": 16, "queue_from": 0.0})
+        super().__init__(encoder, **settings | SETTINGS)
 '''
 
 
-def test_swavs_queue_is_the_same_on_two_processes(tmp_path):
-    file = tmp_path / "queued.py"
-    file.write_text(QUEUED)
-    assert check.same_on_two_processes([str(file)]) == {}
+def test_what_begins_later_is_the_same_on_two_processes(tmp_path):
+    """SwAV's queue and SCAN's labels, from the first step on."""
+    files = [tmp_path / f"{name}.py" for name in VARIANTS]
+    for file in files:
+        file.write_text(VARIANT.replace("NAME", file.stem).replace("SETTINGS", VARIANTS[file.stem]))
+    assert check.same_on_two_processes(list(map(str, files))) == {}

@@ -15,9 +15,11 @@ from tapetum.parts.heads import mlp
 from tapetum.parts.losses import cosine_distance
 from tapetum.parts.negatives import noise_contrast
 from tapetum.parts.schedule import constant
+from tapetum.parts.state import Queue
 from tapetum.train import check, sandbox, setup
 
 METHODS = ["mocov2", "mocov3", "nnclr", "dcl", "dclw", "npid", "mochi", "ressl"]
+QUEUED = ["mocov2", "mochi", "nnclr", "ressl", "densecl", "pcd"]
 
 
 def cos(a, b):
@@ -137,6 +139,14 @@ def test_mocov3s_crops_are_larger_for_resnets():
     assert scales == {"vit": (0.08, 1.0), "resnet": (0.2, 1.0)}
 
 
+@pytest.mark.parametrize(("vit", "linear", "norms"), [(True, [3, 2], [3, 2]), (False, [2, 2], [2, 1])])
+def test_mocov3s_heads_are_smaller_for_resnets(vit, linear, norms):
+    method = on_vit("mocov3") if vit else prepared("mocov3")[0]
+    heads = [list(head) for head in (method.projector, method.predictor)]
+    assert [sum(isinstance(part, torch.nn.Linear) for part in head) for head in heads] == linear
+    assert [sum(isinstance(part, torch.nn.BatchNorm1d) for part in head) for head in heads] == norms
+
+
 def test_nnclr():
     method, batch = trained("nnclr", temperature=0.3)
     out = method.loss(batch, 0.0)
@@ -236,6 +246,14 @@ def test_ressls_teacher_sees_no_change_of_colour():
     views = prepared("ressl")[0].views
     kinds = {name: {type(step).__name__ for step in view.steps} for name, view in views.items()}
     assert kinds == {"weak": {"Crop", "Flip"}, "strong": {"Crop", "Flip", "Jitter", "Gray", "Blur"}}
+
+
+@pytest.mark.parametrize("name", QUEUED)
+def test_a_queue_holds_no_more_than_all_images(name):
+    """A longer one would hold old vectors of the image itself, several times, among what repels it."""
+    for queue, held in ((65_536, 64), (40, 40)):
+        method = sandbox.build(find(name), queue=queue)
+        assert {len(m.items) for m in method.modules() if isinstance(m, Queue)} == {held}
 
 
 def on_vit(name, **settings):

@@ -261,7 +261,8 @@ def test_msn_is_lightlys_with_its_gradient(iterations):
     """Lightly adds ln K, so that the entropy's term is zero at best; its gradient is the same."""
     method, batch = prepared("msn", iterations=iterations, dropped=0.0)
     out = method.loss(batch, 0.0)
-    z = method.projector(torch.cat([method.encoder(x) for x in (batch["anchor"], *batch["small"])]))
+    seen = [method.encoder(x) for x in (batch["anchor"], torch.cat(batch["small"]))]
+    z = method.projector(torch.cat(seen))
     away, weights = method.teacher(batch["target"]), method.prototypes.weight
     theirs = MSNLoss(temperature=0.1, sinkhorn_iterations=iterations)(z, away, weights, 0.25) - math.log(24)
     torch.testing.assert_close(out["loss"], theirs, rtol=1e-6, atol=1e-9)

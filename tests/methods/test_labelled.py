@@ -13,7 +13,7 @@ from tapetum.data import open_data
 from tapetum.methods import find
 from tapetum.methods.supervised.triplet import chosen, triplets
 from tapetum.parts.losses import nt_xent
-from tapetum.train import sandbox, setup
+from tapetum.train import check, sandbox, setup
 from tapetum.views import Batch
 
 
@@ -147,3 +147,28 @@ def test_vits_too(name):
     loss.backward()
     assert torch.isfinite(loss)
     assert all(p.grad is not None for p in method.parameters() if p.requires_grad)
+
+
+# ---- several processes ----
+
+PARTLY = '''"""The method with a fourth of the labels unknown."""
+
+from tapetum.methods import find
+from tapetum.views import Batch
+
+
+class Partly(find("NAME")):
+    def loss(self, batch, t):
+        label = batch["label"].masked_fill(batch["index"] < 16, -1)
+        return super().loss(Batch({**batch, "label": label}, batch.draw, batch.geometry), t)
+'''
+
+
+def test_unknown_labels_weigh_the_same_on_two_processes(tmp_path):
+    """Of whose images unequal numbers have a label."""
+    files = [tmp_path / f"{name}.py" for name in ("supervised", "triplet", "supervised_mim")]
+    for file in files:
+        file.write_text(PARTLY.replace("NAME", file.stem))
+    index = sandbox.one_batch(sandbox.build(find("supervised")))["index"]
+    assert len({int((half < 16).sum()) for half in index.chunk(2)}) == 2
+    assert check.same_on_two_processes(list(map(str, files))) == {}

@@ -13,7 +13,7 @@ from tapetum.methods import find
 from tapetum.parts.lab import colours
 from tapetum.train import checkpoint, optimizer, sandbox, setup
 from tapetum.train.optimizer import OptimizerSettings
-from tapetum.views.nest import leaves
+from tapetum.views.nest import leaves, whole_patches
 
 
 def cross_entropy(logits, label, smoothing=0.0):
@@ -206,6 +206,7 @@ def test_multi_task_is_the_weighted_sum_of_its_methods():
 
 
 SMALL_DINO = ("dino.prototypes=24", "dino.dim=16", "dino.small_crops=1")
+SMALL_SWAV = ("swav.prototypes=24", "swav.dim=16", "swav.small_crops=1", "swav.queue=0")
 
 
 def test_multi_task_hands_everything_on():
@@ -223,13 +224,36 @@ def test_multi_task_hands_everything_on():
         dino.teacher.chain[0].net.conv1.weight, teacher
     )
     assert not torch.equal(method.tasks["colourisation"].frequency, frequency)
-    ((pattern, rate),) = method.rates
-    found = [n for n, _ in method.named_parameters() if re.search(pattern, n)]
-    assert found == ["tasks.dino.projector.1.weight"] and rate(0.0) == 0 and rate(1.0) == 1
     looked = []
     dino.before_epoch = lambda t, over: looked.append((t, over))
     method.before_epoch(0.25, "all")
     assert looked == [(0.25, "all")]
+
+
+@pytest.mark.parametrize(
+    ("first", "settings", "at"),
+    [("dino", SMALL_DINO, "projector.1.weight"), ("swav", SMALL_SWAV, "prototypes.weight")],
+)
+def test_multi_task_leaves_its_methods_rates_where_they_belong(first, settings, at):
+    method, _ = prepared("multi_task", methods=(first, "rotation"), settings=settings)
+    ((pattern, rate),) = method.rates
+    found = [n for n, _ in method.named_parameters() if re.search(pattern, n)]
+    assert found == [f"tasks.{first}.{at}"] and rate(0.0) == 0 and rate(1.0) == 1
+
+
+@pytest.mark.parametrize(
+    ("second", "settings"), [("ibot", ("ibot.prototypes=24", "ibot.small_crops=1")), ("nepa", ())]
+)
+def test_multi_tasks_methods_copy_the_encoder_as_all_of_them_want_it(second, settings):
+    """iBOT gives it a blank, NEPA another pooling; BYOL, named before them, follows both."""
+    vit = sandbox.small_encoder("tokens")
+    given = {"methods": ("byol", second), "hidden": 32, "settings": settings}
+    method = setup.build_method(find("multi_task"), vit, sandbox.source(), 32, given)
+    method.views = whole_patches(method.views, 32, vit.patch)
+    sandbox.train(method, 1)
+    teacher = method.tasks["byol"].teacher.chain[0]
+    assert teacher.spec == vit.spec and teacher.state_dict().keys() == vit.state_dict().keys()
+    assert all(one.encoder is vit for one in method.tasks.values())
 
 
 def test_multi_tasks_methods_draw_numbers_of_their_own():

@@ -76,6 +76,10 @@ def _share(folder: str) -> None:
         joined = distributed.gather(x)
         (joined.square().sum() * (rank + 1)).backward()
         found |= {"gather": joined, "gather.grad": x.grad}
+        beside = torch.zeros(4).requires_grad_()
+        joined = 2 * beside + distributed.gather(torch.ones(2).requires_grad_())
+        (joined.square().sum() * (rank + 1)).backward()
+        found["beside.grad"] = beside.grad
         z = torch.ones(3).mul(rank + 1).requires_grad_()
         (distributed.mean(z) * (rank + 1)).sum().backward()
         found |= {"mean": distributed.mean(z), "mean.grad": z.grad}
@@ -131,6 +135,7 @@ def test_gathered_rows_get_the_gradients_of_all(shares):
         assert share["gather"].tolist() == [0, 1, 10, 11]
         own = torch.arange(2.0) + 10 * rank
         assert torch.equal(share["gather.grad"], 2 * own * 3)  # 1 x from one process and 2 x from the other
+        assert share["beside.grad"].tolist() == [4 * (rank + 1)] * 4  # its own process's alone
         assert share["mean"].tolist() == [1.5] * 3
         assert share["mean.grad"].tolist() == [1.5] * 3
         assert share["lonely.grad"].tolist() == [0.5] * 2

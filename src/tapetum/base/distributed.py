@@ -26,7 +26,7 @@ class _Gather(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx, gradient):  # every process's loss pulls on every process's rows
-        gradient = gradient.contiguous()
+        gradient = gradient.clone(memory_format=torch.contiguous_format)  # others may need it as it is
         dist.all_reduce(gradient)
         return gradient.chunk(world())[rank()]
 
@@ -38,6 +38,11 @@ def gather(x: torch.Tensor) -> torch.Tensor:
     the backward pass sums what all processes ask of a row.
     """
     return _Gather.apply(x) if world() > 1 else x
+
+
+def rows(x: torch.Tensor) -> torch.Tensor:
+    """Where the rows of x [B, ...] stand in gather(x): [B] int64."""
+    return rank() * len(x) + torch.arange(len(x), device=x.device)
 
 
 def share(x: torch.Tensor) -> torch.Tensor:

@@ -19,7 +19,7 @@ def sinkhorn(scores: Tensor, temperature: float, iterations: int = 3) -> Tensor:
     """
     logp = scores / temperature
     for _ in range(iterations):
-        logp = logp - gather(logp.logsumexp(0)[None]).logsumexp(0)
+        logp -= gather(logp.logsumexp(0)[None]).logsumexp(0)
         logp = logp.log_softmax(1)
     return logp.exp()
 

@@ -1,17 +1,16 @@
 """Features at every position of a map: heads on them, where they lie in the image, segments, contrast."""
 
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from tapetum.base.distributed import gather
+from tapetum.base.distributed import gather, rows
 from tapetum.encoders.encoder import Encoder
 from tapetum.parts.losses import precise
 from tapetum.parts.masks import take
-from tapetum.parts.negatives import rows
 from tapetum.parts.superpixels import superpixels
 from tapetum.views import Batch, carry
 from tapetum.views.sample import Bent
@@ -163,6 +162,16 @@ def drawn(shares: Tensor, u: Tensor) -> tuple[Tensor, Tensor]:
     return ids, take(shares.flatten(2), ids).unflatten(2, shares.shape[2:])
 
 
+def shown(batch: Batch, maps: Sequence[Tensor], cells: int, samples: int) -> list[tuple[Tensor, Tensor]]:
+    """Some of the segments that each of the "views" shows, whose maps these are: numbers [B, M] and shares
+    [B, M, H, W]. Segments are `regions`; `samples` is M."""
+    masks = regions(batch, cells)
+    return [
+        drawn(segments(masks, cells**2, geometry, m.shape[-1]), batch.random(f"segments{i}", (samples,)))
+        for i, (m, geometry) in enumerate(zip(maps, batch.geometry["views"]))
+    ]
+
+
 @precise
 def pooled(maps: Tensor, shares: Tensor) -> Tensor:
     """The mean of maps [B, D, H, W] over segments with these shares [B, M, H, W]: [B * M, D]."""
@@ -204,3 +213,13 @@ def segment_contrast(
     right = mine[:, None] == gather(theirs)
     found = logp.masked_fill(~right, 0).sum(1) / right.sum(1).clamp(min=1)
     return -(found / myself.sum(1)).mean()
+
+
+def both_ways(
+    said: Sequence[Tensor], target: Sequence[Tensor], ids: Sequence[Tensor], temperature: float
+) -> Tensor:
+    """The sum of both views' `segment_contrast`: what is said and the targets of two views [B * M, D], and
+    which segments these are [B, M]."""
+    said, target = ([x.unflatten(0, i.shape) for x, i in zip(side, ids)] for side in (said, target))
+    first = segment_contrast(said[0], target[1], target[0], ids[0], ids[1], temperature)
+    return first + segment_contrast(said[1], target[0], target[1], ids[1], ids[0], temperature)

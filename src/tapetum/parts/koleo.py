@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from tapetum.base.distributed import gather, rank
+from tapetum.base.distributed import gather, rows
 from tapetum.parts.losses import precise
 
 
@@ -16,5 +16,5 @@ def koleo(x: Tensor) -> Tensor:
     others = gather(x)  # [W*B, D]
     with torch.no_grad():
         likeness = x @ others.T  # [B, W*B]
-        likeness.diagonal(rank() * len(x)).fill_(-2)  # itself
+        likeness.scatter_(1, rows(x)[:, None], -2)  # itself
     return -((x - others[likeness.argmax(1)]).norm(dim=1) + 1e-8).log().mean()

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from tapetum.base.distributed import gather, rank
+from tapetum.base.distributed import gather, rows
 
 
 def precise(loss: Callable) -> Callable:
@@ -35,8 +35,7 @@ def nt_xent(z: Tensor, ids: Tensor, temperature: float, targets: Tensor | None =
     z = F.normalize(z, dim=1)
     met = z if targets is None else F.normalize(targets, dim=1)
     others, other_ids = gather(met), gather(ids)  # [W*N, D], [W*N]
-    here = rank() * len(z) + torch.arange(len(z), device=z.device)
-    myself = here[:, None] == torch.arange(len(others), device=z.device)  # [N, W*N]
+    myself = rows(z)[:, None] == torch.arange(len(others), device=z.device)  # [N, W*N]
     logp = (z @ others.T / temperature).masked_fill(myself, -torch.inf).log_softmax(1)
     partners = (ids[:, None] == other_ids) & ~myself
     return -(logp.masked_fill(~partners, 0).sum(1) / partners.sum(1).clamp(min=1)).mean()

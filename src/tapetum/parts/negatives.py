@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from tapetum.base.distributed import gather, rank
+from tapetum.base.distributed import gather, rows
 from tapetum.parts.losses import precise
 
 
@@ -18,11 +18,6 @@ from tapetum.parts.losses import precise
 def unit(x: Tensor) -> Tensor:
     """Rows of x [B, D] at length 1, in full precision."""
     return F.normalize(x, dim=1)
-
-
-def rows(x: Tensor) -> Tensor:
-    """Where the rows of x [B, D] stand in gather(x): [B] int64."""
-    return rank() * len(x) + torch.arange(len(x), device=x.device)
 
 
 @precise
@@ -40,8 +35,10 @@ def info_nce(
     """
     q = unit(q)
     near = q @ items.T  # [B, N]
-    cosines = [(q * unit(k)).sum(1, keepdim=True), near] + ([harder(near)] if harder else [])
-    return -(torch.cat(cosines, 1) / temperature).log_softmax(1)[:, 0].mean()
+    own = (q * unit(k)).sum(1) / temperature  # [B]
+    others = [near, harder(near)] if harder else [near]
+    bottoms = [(cosines / temperature).logsumexp(1) for cosines in others]
+    return (torch.stack([own, *bottoms]).logsumexp(0) - own).mean()
 
 
 @precise
@@ -67,7 +64,7 @@ def decoupled(a: Tensor, b: Tensor, temperature: float, weight: Tensor | None = 
 @precise
 def von_mises_fisher(a: Tensor, b: Tensor, sigma: float) -> Tensor:
     """Weights [B], 1 on average, the larger the further the rows of a and b [B, D] are apart; they give no
-    gradient, as in the authors' code (arXiv:2110.06848)."""
+    gradient, as in lightly (arXiv:2110.06848)."""
     near = (unit(a) * unit(b)).sum(1) / sigma
     others = gather(near)  # [W * B]
     return 2 - len(others) * (near - others.logsumexp(0)).exp()

@@ -8,7 +8,9 @@ from tapetum.base.errors import TapetumError
 from tapetum.base.settings import Count, Positive, Whole
 from tapetum.measure.clustering import kmeans
 from tapetum.methods.method import Method
+from tapetum.parts.crops import encoded
 from tapetum.parts.heads import mlp
+from tapetum.parts.negatives import unit
 
 
 class DeepClusterV2(Method):
@@ -46,7 +48,7 @@ class DeepClusterV2(Method):
 
     def before_epoch(self, t, over):
         if t == 0:  # there is no last epoch: the whole images stand in for their crops
-            self.memory.copy_(over(lambda x: F.normalize(self.projector(self.encoder(x)), dim=1))[:, None])
+            self.memory.copy_(over(lambda x: unit(self.projector(self.encoder(x))))[:, None])
         for head, centres in enumerate(self.centres):
             found = kmeans(
                 self.memory[:, head % 2], len(centres), seed=head, restarts=1, iterations=10, spherical=True
@@ -54,9 +56,8 @@ class DeepClusterV2(Method):
             self.centres[head], self.labels[head], _ = found
 
     def loss(self, batch, t):
-        sizes = [torch.cat(crops) for crops in (batch["large"], batch["small"]) if crops]
-        z = self.projector(torch.cat([self.encoder(x) for x in sizes]))
-        z = F.normalize(z, dim=1)  # [V*B, D], the large crops first
+        seen = encoded(self.encoder, batch["large"], batch["small"])
+        z = unit(self.projector(torch.cat(seen)))  # [V*B, D], the large crops first
         labels = self.labels[:, batch["index"]].repeat(1, len(z) // len(batch))  # [heads, V*B]
         scores = (F.linear(z, centres) / self.temperature for centres in self.centres)  # each [V*B, K]
         losses = [F.cross_entropy(score, label) for score, label in zip(scores, labels)]

@@ -11,10 +11,12 @@ from tapetum.methods.method import Method
 
 
 class DeeperCluster(Method):
-    """Args:
+    """Where classes begin anew, the optimiser keeps its averages of the old ones' gradients.
+
+    Args:
     images: number of training images, from the data.
     clusters: number of large clusters; with the four turns of an image they make the super-classes.
-    prototypes: number of small clusters in each super-class (fewer where it has fewer images).
+    prototypes: number of small clusters in each super-class, at most one for ten of its images.
     dim: how many whitened principal directions of the features are clustered, at most as many as there are.
     every: images are clustered anew in each so-many-th epoch, from the first on.
     """
@@ -48,7 +50,8 @@ class DeeperCluster(Method):
         large = 4 * kmeans(x, min(self.clusters, len(x)), restarts=1, iterations=10)[1] + turn
         small = torch.zeros_like(large)
         for rows in (torch.where(large == one)[0] for one in large.unique()):
-            small[rows] = kmeans(x[rows], min(self.prototypes, len(rows)), restarts=1, iterations=10)[1]
+            parts = min(self.prototypes, max(1, len(rows) // 10))
+            small[rows] = kmeans(x[rows], parts, restarts=1, iterations=10)[1]
         self.labels.copy_(torch.stack([large, small], 1).view_as(self.labels))
         for p in (*self.coarse.parameters(), *self.fine.parameters()):
             p.zero_()  # new classes are learnt from nothing

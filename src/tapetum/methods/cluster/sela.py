@@ -5,6 +5,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from tapetum import views
+from tapetum.base.errors import TapetumError
 from tapetum.base.settings import Count, Positive
 from tapetum.methods.method import Method
 from tapetum.parts.assign import equal_partition
@@ -30,6 +31,8 @@ class SeLa(Method):
         relabel: Count = 80,
     ):
         super().__init__(encoder)
+        if prototypes > images:
+            raise TapetumError(f"method.prototypes is {prototypes}; {images} images make at most as many.")
         look = views.Crop() + views.Flip() + views.Jitter(0.4, 0.4, 0.4, 0.4, p=1.0) + views.Gray()
         self.views = {"x": look}
         self.classifiers = nn.ModuleList(nn.Linear(encoder.dim, prototypes) for _ in range(heads))

@@ -2,20 +2,23 @@
 
 import torch
 from torch import nn
-from torch.nn import functional as F
 
 from tapetum import views
 from tapetum.base.distributed import share
 from tapetum.base.settings import Count, Positive, Share, Whole
 from tapetum.methods.method import Method
 from tapetum.parts.assign import sinkhorn
+from tapetum.parts.crops import encoded
 from tapetum.parts.heads import Prototypes, mlp
 from tapetum.parts.losses import across, soft_cross_entropy
+from tapetum.parts.negatives import unit
 from tapetum.parts.state import Queue
 
 
 class SwAV(Method):
-    """Args:
+    """The prototypes' length of 1 is in the gradient; the authors set it before each step, outside it.
+
+    Args:
     small_crops: how many small crops each image gives besides the two large ones.
     hidden: width of the projector's hidden layer.
     dim: width of what the projector gives.
@@ -52,9 +55,9 @@ class SwAV(Method):
         self.queue_from = queue_from
 
     def loss(self, batch, t):
-        sizes = [torch.cat(crops) for crops in (batch["large"], batch["small"]) if crops]
-        z = self.projector(torch.cat([self.encoder(x) for x in sizes]))
-        z = F.normalize(z, dim=1).unflatten(0, (-1, len(batch)))  # [V, B, D], the large crops first
+        seen = encoded(self.encoder, batch["large"], batch["small"])
+        z = unit(self.projector(torch.cat(seen)))  # [V*B, D], the large crops first
+        z = z.unflatten(0, (-1, len(batch)))  # [V, B, D]
         scores = self.prototypes(z)  # [V, B, K]
         codes = [
             sinkhorn(torch.cat([crop, *old]), self.code_temperature)[: len(batch)]

@@ -10,9 +10,10 @@ from tapetum.parts.schedule import ShareRamp, constant
 
 class MoCHi(MoCoV2):
     """Args:
+    images: number of training images, from the data.
     hidden: width of the projector's hidden layer.
     dim: width of what the projector gives.
-    queue: number of keys that are remembered.
+    queue: number of keys that are remembered, at most one for each image.
     temperature: divides the cosine similarities.
     momentum: how much of itself the slow copy keeps at each step.
     hardest: number of a query's nearest keys in the queue that are mixed.
@@ -25,6 +26,7 @@ class MoCHi(MoCoV2):
         self,
         encoder,
         *,
+        images: Count,
         hidden: Count = 2048,
         dim: Count = 128,
         queue: Count = 65536,
@@ -36,7 +38,13 @@ class MoCHi(MoCoV2):
         warmup: Share = 0.05,
     ):
         super().__init__(
-            encoder, hidden=hidden, dim=dim, queue=queue, temperature=temperature, momentum=momentum
+            encoder,
+            images=images,
+            hidden=hidden,
+            dim=dim,
+            queue=queue,
+            temperature=temperature,
+            momentum=momentum,
         )
         self.hardest, self.pairs, self.own, self.warmup = hardest, pairs, own, warmup
 

@@ -13,9 +13,10 @@ class MoCoV2(Method):
     """Batch norm takes in the whole batch of all processes, in the place of the paper's shuffling.
 
     Args:
+    images: number of training images, from the data.
     hidden: width of the projector's hidden layer.
     dim: width of what the projector gives.
-    queue: number of keys that are remembered.
+    queue: number of keys that are remembered, at most one for each image.
     temperature: divides the cosine similarities.
     momentum: how much of itself the slow copy keeps at each step.
     """
@@ -24,6 +25,7 @@ class MoCoV2(Method):
         self,
         encoder,
         *,
+        images: Count,
         hidden: Count = 2048,
         dim: Count = 128,
         queue: Count = 65536,
@@ -34,7 +36,7 @@ class MoCoV2(Method):
         self.views = {"views": 2 * [views.moco_v2()]}
         self.projector = mlp(encoder.dim, hidden, dim, norm=None)
         self.teacher = EMA(encoder, self.projector)
-        self.queue = Queue(queue, dim)
+        self.queue = Queue(min(queue, images), dim)
         self.temperature, self.momentum = temperature, momentum
 
     def loss(self, batch, t):

@@ -11,7 +11,9 @@ from tapetum.parts.state import EMA
 
 
 class MoCoV3(Method):
-    """Args:
+    """As the authors have it, for ResNets the projector has two layers and the predictor no last norm.
+
+    Args:
     hidden: width of the hidden layers of projector and predictor.
     dim: width of what they give.
     temperature: divides the cosine similarities; the authors' code has 1 for ResNets.
@@ -31,8 +33,9 @@ class MoCoV3(Method):
     ):
         super().__init__(encoder)
         self.views = {"views": views.moco_v3(0.08 if encoder.patch else 0.2)}
-        self.projector = mlp(encoder.dim, hidden, hidden, dim, last_norm=True)
-        self.predictor = mlp(dim, hidden, dim, last_norm=True)
+        widths = [hidden, hidden] if encoder.patch else [hidden]
+        self.projector = mlp(encoder.dim, *widths, dim, last_norm=True)
+        self.predictor = mlp(dim, hidden, dim, last_norm=bool(encoder.patch))
         self.teacher = EMA(encoder, self.projector)
         self.temperature, self.momentum = temperature, momentum
         if encoder.patch and frozen_patches:

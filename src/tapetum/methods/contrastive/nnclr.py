@@ -13,10 +13,11 @@ class NNCLR(Method):
     """By the paper, predictions of other images alone repel; in lightly other neighbours do, too.
 
     Args:
+    images: number of training images, from the data.
     hidden: width of the projector's hidden layers.
     predictor_hidden: width of the predictor's hidden layer.
     dim: width of what both give.
-    queue: number of vectors among which neighbours are sought.
+    queue: number of vectors among which neighbours are sought, at most one for each image.
     temperature: divides the cosine similarities.
     """
 
@@ -24,6 +25,7 @@ class NNCLR(Method):
         self,
         encoder,
         *,
+        images: Count,
         hidden: Count = 2048,
         predictor_hidden: Count = 4096,
         dim: Count = 256,
@@ -34,7 +36,7 @@ class NNCLR(Method):
         self.views = {"views": 2 * [views.simclr()]}
         self.projector = mlp(encoder.dim, hidden, hidden, dim, last_norm=True)
         self.predictor = mlp(dim, predictor_hidden, dim)
-        self.queue = Queue(queue, dim)
+        self.queue = Queue(min(queue, images), dim)
         self.temperature = temperature
 
     def loss(self, batch, t):

@@ -13,9 +13,10 @@ class ReSSL(Method):
     """Batch norm takes in the whole batch of all processes, in the place of the paper's shuffling.
 
     Args:
+    images: number of training images, from the data.
     hidden: width of the projector's hidden layer.
     dim: width of what the projector gives.
-    queue: number of the slow copy's vectors that are remembered.
+    queue: number of the slow copy's vectors that are remembered, at most one for each image.
     temperature: the student's.
     teacher_temperature: the slow copy's, lower and so sharper.
     momentum: how much of itself the slow copy keeps at each step.
@@ -25,6 +26,7 @@ class ReSSL(Method):
         self,
         encoder,
         *,
+        images: Count,
         hidden: Count = 4096,
         dim: Count = 512,
         queue: Count = 131072,
@@ -37,7 +39,7 @@ class ReSSL(Method):
         self.views = {"weak": weak, "strong": views.moco_v2()}
         self.projector = mlp(encoder.dim, hidden, dim)
         self.teacher = EMA(encoder, self.projector)
-        self.queue = Queue(queue, dim)
+        self.queue = Queue(min(queue, images), dim)
         self.temperature, self.teacher_temperature = temperature, teacher_temperature
         self.momentum = momentum
 

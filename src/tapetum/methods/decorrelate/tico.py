@@ -16,7 +16,7 @@ class TiCo(Method):
     """Args:
     hidden: width of the projector's hidden layer.
     dim: width of what it gives.
-    contrast: weight of the features' length along the covariance so far.
+    contrast: weight of the features' length along the covariance so far; 8 as in lightly.
     memory: how much of itself that covariance keeps at each step.
     momentum: how much of itself the teacher keeps at each step.
     """

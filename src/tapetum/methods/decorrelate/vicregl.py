@@ -6,6 +6,7 @@ from tapetum import views
 from tapetum.base.settings import Amount, Count, Share
 from tapetum.methods.method import Method
 from tapetum.parts.decorrelation import local_vicreg, vicreg
+from tapetum.parts.dense import columns
 from tapetum.parts.heads import mlp
 from tapetum.views.carry import places
 
@@ -46,11 +47,11 @@ class VICRegL(Method):
     def loss(self, batch, t):
         seen = [self.encoder.features(x) for x in batch["views"]]
         whole = vicreg(*(self.projector(f.vector) for f in seen), self.weights)
-        cells = [f.maps.flatten(2).mT if f.tokens is None else f.tokens for f in seen]  # 2 x [B, N, D]
+        cells = [columns(f.maps) if f.tokens is None else f.tokens for f in seen]  # 2 x [B, N, D]
         z = [self.local(x.flatten(0, 1)).unflatten(0, x.shape[:2]) for x in cells]
         count, device = cells[0].shape[1], cells[0].device
         there = [places(g, round(count**0.5)).to(device) for g in batch.geometry["views"]]
-        at = [xy.flatten(2).mT for xy in there]  # 2 x [B, N, 2]
+        at = [columns(xy) for xy in there]  # 2 x [B, N, 2]
         matched = max(1, round(self.matched * count))
         apart = torch.cdist(*at, compute_mode="donot_use_mm_for_euclid_dist")  # [B, N, N]
         unlike = torch.cdist(*(x.detach().float() for x in z))

@@ -15,10 +15,11 @@ from tapetum.parts.state import EMA, Queue
 
 class DenseCL(Method):
     """Args:
+    images: number of training images, from the data.
     hidden: width of the projectors' hidden layer.
     dim: width of what they give.
     temperature: divides the cosine similarities.
-    queue: how many images' vectors are remembered, as wholes and as means over positions.
+    queue: how many images' vectors are remembered, at most all, as wholes and as means over positions.
     dense: share of the loss over positions; the rest is MoCo's. The code begins with 0: "0->0.5 until 0.01".
     momentum: how much of itself the teacher keeps at each step.
     """
@@ -29,6 +30,7 @@ class DenseCL(Method):
         self,
         encoder,
         *,
+        images: Count,
         hidden: Count = 2048,
         dim: Count = 128,
         temperature: Positive = 0.2,
@@ -41,7 +43,7 @@ class DenseCL(Method):
         whole = mlp(encoder.dim, hidden, dim, norm=None)
         self.projector = TwoHeads(whole, convs(encoder.dim, hidden, dim, norm=None))
         self.teacher = EMA(Maps(encoder), self.projector)
-        self.wholes, self.means = Queue(queue, dim), Queue(queue, dim)
+        self.wholes, self.means = Queue(min(queue, images), dim), Queue(min(queue, images), dim)
         self.temperature, self.dense, self.momentum = temperature, dense, momentum
 
     def loss(self, batch, t):

@@ -3,7 +3,7 @@
 from tapetum import views
 from tapetum.base.settings import Count, Positive
 from tapetum.methods.method import Method
-from tapetum.parts.dense import drawn, pooled, regions, segment_contrast, segments
+from tapetum.parts.dense import both_ways, pooled, shown
 from tapetum.parts.heads import mlp
 
 
@@ -41,14 +41,7 @@ class DetCon(Method):
         self.temperature, self.cells, self.samples = temperature, cells, samples
 
     def loss(self, batch, t):
-        z, ids = [], []
-        masks = regions(batch, self.cells)
-        for i, (x, geometry) in enumerate(zip(batch["views"], batch.geometry["views"])):
-            maps = self.encoder.maps(x)
-            shares = segments(masks, self.cells**2, geometry, maps.shape[-1])
-            number, shares = drawn(shares, batch.random(f"segments{i}", (self.samples,)))
-            z.append(self.projector(pooled(maps, shares)).unflatten(0, number.shape))  # [B, M, D]
-            ids.append(number)
-        pairs = ((0, 1), (1, 0))
-        losses = [segment_contrast(z[a], z[b], z[a], ids[a], ids[b], self.temperature) for a, b in pairs]
-        return {"loss": sum(losses)}
+        maps = [self.encoder.maps(x) for x in batch["views"]]  # 2 x [B, D, H, W]
+        ids, shares = zip(*shown(batch, maps, self.cells, self.samples))
+        z = [self.projector(pooled(m, share)) for m, share in zip(maps, shares)]  # 2 x [B*M, D]
+        return {"loss": both_ways(z, z, ids, self.temperature)}

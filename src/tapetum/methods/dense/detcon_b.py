@@ -5,7 +5,7 @@ import torch
 from tapetum import views
 from tapetum.base.settings import Count, Positive
 from tapetum.methods.method import Method
-from tapetum.parts.dense import drawn, pooled, regions, segment_contrast, segments
+from tapetum.parts.dense import both_ways, pooled, shown
 from tapetum.parts.heads import mlp
 from tapetum.parts.schedule import Ramp, ShareRamp
 from tapetum.parts.state import EMA
@@ -50,21 +50,12 @@ class DetConB(Method):
         self.momentum = momentum
 
     def loss(self, batch, t):
-        said, target, ids = [], [], []
-        masks = regions(batch, self.cells)
-        for i, (x, geometry) in enumerate(zip(batch["views"], batch.geometry["views"])):
-            maps = self.encoder.maps(x)
-            shares = segments(masks, self.cells**2, geometry, maps.shape[-1])
-            number, shares = drawn(shares, batch.random(f"segments{i}", (self.samples,)))
-            say = self.predictor(self.projector(pooled(maps, shares)))
-            said.append(say.unflatten(0, number.shape))  # [B, M, D]
-            target.append(self.taught(x, shares).unflatten(0, number.shape))
-            ids.append(number)
-        losses = [
-            segment_contrast(said[a], target[b], target[a], ids[a], ids[b], self.temperature)
-            for a, b in ((0, 1), (1, 0))
-        ]
-        return {"loss": sum(losses)}
+        maps = [self.encoder.maps(x) for x in batch["views"]]  # 2 x [B, D, H, W]
+        ids, shares = zip(*shown(batch, maps, self.cells, self.samples))
+        z = [self.projector(pooled(m, share)) for m, share in zip(maps, shares)]  # 2 x [B*M, D]
+        said = [self.predictor(x) for x in z]
+        target = [self.taught(x, share) for x, share in zip(batch["views"], shares)]
+        return {"loss": both_ways(said, target, ids, self.temperature)}
 
     @torch.no_grad()
     def taught(self, x, shares):

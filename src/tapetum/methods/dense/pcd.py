@@ -17,11 +17,12 @@ class PCD(Method):
     also has the projector it was trained with.
 
     Args:
+    images: number of training images, from the data.
     teacher: a run, a file or `timm:NAME`; without one, the encoder as it is before training.
     hidden: width of the projector's hidden layer.
     heads: of the attention between positions, which is thrown away after training.
     temperature: divides the cosine similarities.
-    queue: how many images the teacher's mean is remembered of.
+    queue: how many images the teacher's mean is remembered of, at most all.
     """
 
     needs = "maps"
@@ -30,6 +31,7 @@ class PCD(Method):
         self,
         encoder,
         *,
+        images: Count,
         teacher: Encoder | None = None,
         hidden: Count = 2048,
         heads: Count = 8,
@@ -48,7 +50,7 @@ class PCD(Method):
         self.teacher = Frozen(SpatialAdaptor(teacher))
         self.attention = SelfAttention(encoder.dim, heads)
         self.projector = convs(encoder.dim, hidden, teacher.dim)
-        self.queue = Queue(queue, teacher.dim)
+        self.queue = Queue(min(queue, images), teacher.dim)
         self.temperature = temperature
 
     def loss(self, batch, t):

@@ -13,7 +13,9 @@ from tapetum.parts.state import EMA
 
 
 class PixPro(Method):
-    """Args:
+    """The loss is the paper's; the authors' code has twice as much.
+
+    Args:
     hidden: width of the projectors' hidden layer.
     dim: width of what they give.
     near: up to how many diagonals of a position apart two positions are the same place.

@@ -10,7 +10,9 @@ from tapetum.parts.state import EMA
 
 
 class BYOL(Method):
-    """Args:
+    """The loss is the mean of both directions, half of the paper's sum.
+
+    Args:
     hidden: width of the hidden layers of projector and predictor.
     dim: width of what they give.
     momentum: how much of itself the teacher keeps at each step.

@@ -5,6 +5,7 @@ import torch
 from tapetum import views
 from tapetum.base.settings import Count, Positive, Share, Whole
 from tapetum.methods.method import Method
+from tapetum.parts.crops import encoded
 from tapetum.parts.losses import across, soft_cross_entropy
 from tapetum.parts.prototypes import centred, guesser
 from tapetum.parts.schedule import PositiveRamp, Ramp, ShareRamp
@@ -50,13 +51,13 @@ class DINO(Method):
         self.momentum, self.centre_momentum = momentum, centre_momentum
 
     def loss(self, batch, t):
-        crops = [*batch["large"], *batch["small"]]
-        student = [self.projector(self.encoder(x)) / self.temperature for x in crops]  # V x [B, K]
-        teacher = torch.stack([self.teacher(x) for x in batch["large"]]).to(self.centre)  # [2, B, K]
+        seen = torch.cat(encoded(self.encoder, batch["large"], batch["small"]))  # [V*B, D], the large first
+        student = self.projector(seen) / self.temperature  # [V*B, K]
+        teacher = self.teacher(torch.cat(batch["large"]))  # [2B, K]
         target = centred(teacher, self.centre, self.teacher_temperature(t))
         return {
-            "loss": across(soft_cross_entropy, student, target),
-            "keep": {"centre": teacher.mean((0, 1))[None]},  # [1, K]
+            "loss": across(soft_cross_entropy, student.split(len(batch)), target.chunk(2)),
+            "keep": {"centre": teacher.mean(0, dtype=self.centre.dtype)[None]},  # [1, K]
         }
 
     def after_step(self, t, keep):

@@ -10,6 +10,7 @@ from tapetum.base.settings import Amount, Count, Positive, Share, Whole
 from tapetum.methods.method import Method
 from tapetum.parts.assign import sinkhorn
 from tapetum.parts.blocks import sometimes
+from tapetum.parts.crops import encoded
 from tapetum.parts.koleo import koleo
 from tapetum.parts.losses import across, soft_cross_entropy
 from tapetum.parts.prototypes import centred, guesser, patch_cross_entropy
@@ -73,8 +74,8 @@ class DINOv2(Method):
         x, sharp = torch.cat(batch["large"]), self.teacher_temperature(t)  # [2B, C, S, S]
         hidden = sometimes(batch, 2, x.shape[-1] // self.encoder.patch, self.masked, self.chance)  # [2B, N]
         seen = self.encoder.features(x, hide=hidden)
-        crops = [*seen.vector.chunk(2), *map(self.encoder, batch["small"])]
-        images = [self.heads[0](v) / self.temperature for v in crops]  # V x [B, K]
+        vectors = torch.cat([seen.vector, *encoded(self.encoder, batch["small"])])  # [V*B, D]
+        images = (self.heads[0](vectors) / self.temperature).split(len(batch))  # V x [B, K]
         patches = self.heads[1](seen.tokens[hidden]) / self.temperature  # [M, K]
 
         encoder, heads = self.teacher.chain
@@ -87,9 +88,9 @@ class DINOv2(Method):
         terms = {
             "image_loss": across(soft_cross_entropy, images, targets[0].chunk(2)),
             "patch_loss": patch_cross_entropy(patches, targets[1], hidden),
-            "spread_loss": koleo(crops[0]) + koleo(crops[1]),
+            "spread_loss": sum(map(koleo, seen.vector.chunk(2))),
         }
-        sums = torch.stack([s.to(self.centres).sum(0) for s in scores])  # [2, K]
+        sums = torch.stack([s.sum(0, dtype=self.centres.dtype) for s in scores])  # [2, K]
         counts = self.centres.new_tensor([len(s) for s in scores])
         return {
             "loss": terms["image_loss"] + terms["patch_loss"] + self.spread * terms["spread_loss"],

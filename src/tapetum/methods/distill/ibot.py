@@ -7,6 +7,7 @@ from tapetum import views
 from tapetum.base.settings import Count, Positive, Share, Whole
 from tapetum.methods.method import Method
 from tapetum.parts.blocks import sometimes
+from tapetum.parts.crops import encoded
 from tapetum.parts.losses import across, soft_cross_entropy
 from tapetum.parts.prototypes import centred, guesser, patch_cross_entropy
 from tapetum.parts.schedule import PositiveRamp, Ramp, ShareRamp
@@ -64,14 +65,15 @@ class IBOT(Method):
         x, sharp = torch.cat(batch["large"]), self.teacher_temperature(t)  # [2B, C, S, S]
         hidden = sometimes(batch, 2, x.shape[-1] // self.encoder.patch, self.masked, self.chance)  # [2B, N]
         seen = self.encoder.features(x, hide=hidden)
-        crops = [*seen.vector.chunk(2), *map(self.encoder, batch["small"])]
-        images = [self.heads[0](v) / self.temperature for v in crops]  # V x [B, K]
+        vectors = torch.cat([seen.vector, *encoded(self.encoder, batch["small"])])  # [V*B, D]
+        images = (self.heads[0](vectors) / self.temperature).split(len(batch))  # V x [B, K]
         patches = self.heads[-1](seen.tokens[hidden]) / self.temperature  # [M, K]
 
         encoder, heads = self.teacher.chain
         whole = encoder.features(x)
         of_images, of_patches = heads[0](whole.vector), heads[-1](whole.tokens)  # [2B, K], [2B, N, K]
-        means = [of_images.to(self.centres).mean(0), of_patches.to(self.centres).mean((0, 1))]
+        dtype = self.centres.dtype
+        means = [of_images.mean(0, dtype=dtype), of_patches.mean((0, 1), dtype=dtype)]
         wanted = centred(of_images, self.centres[0], sharp).chunk(2)
         behind = centred(of_patches[hidden], self.centres[1], sharp)
         image_loss = across(soft_cross_entropy, images, wanted)

@@ -7,6 +7,7 @@ from tapetum import views
 from tapetum.base.settings import Amount, Count, Positive, Share, Whole
 from tapetum.methods.method import Method
 from tapetum.parts.assign import sinkhorn
+from tapetum.parts.crops import encoded
 from tapetum.parts.heads import Prototypes, mlp
 from tapetum.parts.losses import soft_cross_entropy
 from tapetum.parts.masks import split
@@ -58,13 +59,13 @@ class MSN(Method):
         large, small = batch["anchor"], batch["small"]
         patches = (large.shape[-1] // self.encoder.patch) ** 2
         shown, _ = split(batch.random("mask", (patches,)), self.dropped, least=0)
-        seen = [self.encoder.features(large, keep=shown).vector, *map(self.encoder, small)]  # V x [B, D]
+        seen = [self.encoder.features(large, keep=shown).vector, *encoded(self.encoder, small)]
         logits = self.prototypes(self.projector(torch.cat(seen))) / self.temperature  # [V*B, K]
         with torch.no_grad():
             scores = self.prototypes(self.teacher(batch["target"])).to(self.prototypes.weight)  # [B, K]
         target = sinkhorn((scores / self.teacher_temperature).log_softmax(1), 1.0, self.iterations)
         entropy = mean_entropy(logits)
-        guess_loss = soft_cross_entropy(logits, target.repeat(len(seen), 1))
+        guess_loss = soft_cross_entropy(logits, target.repeat(1 + len(small), 1))
         return {"loss": guess_loss - self.spread * entropy, "guess_loss": guess_loss, "entropy": entropy}
 
     def after_step(self, t, keep):

@@ -53,14 +53,19 @@ class MultiTask(Method):
                 f"multi_task's setting {astray[0]!r} is not of the form `{methods[0]}.name=value`."
             )
         facts = {"images": images, "image_size": image_size, "channels": channels, "hidden": hidden}
+        began = encoder.spec, encoder.blank is None
         tasks = {name: task(name, encoder, facts, settings) for name in methods}
+        if (encoder.spec, encoder.blank is None) != began:  # copies made before are of another encoder
+            tasks = {name: task(name, encoder, facts, settings) for name in methods}
         self.tasks = nn.ModuleDict(tasks)
         self.weights = dict(zip(methods, weights or len(methods) * (1.0,)))
         self.views, rates = {}, []
         for name, one in tasks.items():
             grey = harmonise and not isinstance(one, Colourisation)
             self.views[name] = mapped(one.views, drained) if grey else one.views
-            rates += [(rf"^tasks\.{name}\..*(?:{pattern})", rate) for pattern, rate in one.rates]
+            for pattern, rate in one.rates:
+                inner = pattern[1:] if pattern.startswith("^") else f".*(?:{pattern})"
+                rates.append((rf"^tasks\.{name}\.{inner}", rate))
         self.rates = tuple(rates)
 
     def loss(self, batch, t):

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from tapetum import views
-from tapetum.base.distributed import gather, mean, rank
+from tapetum.base.distributed import gather, mean, rows
 from tapetum.base.settings import Count
 from tapetum.methods.method import Method
 from tapetum.parts.losses import precise
@@ -35,8 +35,7 @@ def triplets(z: Tensor, label: Tensor, u: Tensor) -> Tensor:
     two, makes no triplet.
     """
     others, labels = gather(z), gather(label)  # [W*B, D], [W*B]
-    here = rank() * len(z) + torch.arange(len(z), device=z.device)
-    myself = here[:, None] == torch.arange(len(others), device=z.device)  # [B, W*B]
+    myself = rows(z)[:, None] == torch.arange(len(others), device=z.device)  # [B, W*B]
     alike = (label[:, None] == labels) & ~myself
     apart = (label[:, None] != labels) & (labels >= 0)
     known = alike.any(1) & apart.any(1) & (label >= 0)
