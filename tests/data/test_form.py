@@ -93,7 +93,7 @@ def test_training_and_encoding_see_the_same_numbers(channels, levels, tmp_path):
     small = {"image_size": 32, "batch_size": 8, "steps": 2, "precision": "fp32", "workers": 1, "seed": 0}
     tapetum.pretrain(
         array, out=str(out), method="mae", encoder="vit_mini", encoder_settings={"depth": 1},
-        method_settings={"width": 16, "depth": 1}, channels=channels, levels=levels, **small,
+        method_settings={"width": 32, "depth": 1}, channels=channels, levels=levels, **small,
     )  # fmt: skip
     encoder = encoders.load(str(out))
     assert encoder.spec.form == Form(channels, levels)
