@@ -159,9 +159,9 @@ def above(group: Rows, base: Rows) -> str:
     return f"{100 * gain:+.1f} ± {100 * error:.1f}"
 
 
-def chance(rows: Rows, key: str) -> float:
+def chance(group: Rows, key: str) -> float:
     """The variance of a share of 10,000 test images."""
-    p = mean(r[key] for r in rows)
+    p = mean(r[key] for r in group)
     return p * (1 - p) / 10_000
 
 

@@ -17,7 +17,7 @@ from tapetum.base.errors import TrainingFailed
 from tapetum.base.files import read_lines
 from tapetum.data import Source, canvas, open_data
 from tapetum.train.feed import Feed
-from tapetum.train.health.probe import tensors
+from tapetum.views.nest import tensors
 
 SMALL: dict[str, Any] = {
     "image_size": 32,

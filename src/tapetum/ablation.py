@@ -34,7 +34,7 @@ class Cell:
         replaced: the settings in which it differs from the base, as they were typed.
         runs: the folders of its runs, one a seed.
         results: what was measured, a list for each run.
-    failed: why runs that could not be trained ended.
+        failed: why runs that could not be trained ended.
         random: what the same network with random weights gives, by protocol id.
     """
 
@@ -246,7 +246,7 @@ def show(cells: Sequence[Cell], factors: dict[str, list[str]], seeds: Sequence[i
             row += [shown(r) if r else "" for r in (result, cell.random.get(i))]
         rows.append(row)
     say()
-    table(rows, [*factors, *(text for r in ids.values() for text in (r.name, "random weights"))])
+    table(rows, [*factors, *(text for r in ids.values() for text in (r.title, "random weights"))])
     kinds = ", ".join(dict.fromkeys(r.error_kind for r in ids.values()))
     say(f"± one standard error: {f'over {len(seeds)} seeds' if len(seeds) > 1 else kinds}")
 
@@ -258,7 +258,7 @@ def described(cell: Cell) -> dict[str, Any]:
         result, values = cell.number(i)
         assert result
         random = cell.random.get(i)
-        found[first.name] = {
+        found[first.title] = {
             "value": result.value,
             "error": result.error_bar,
             "each": values,

@@ -26,6 +26,7 @@ from tapetum.parts import lora
 from tapetum.parts.losses import soft_cross_entropy, squared_error
 from tapetum.parts.mixing import partner
 from tapetum.parts.schedule import constant
+from tapetum.parts.state import BatchNorm
 from tapetum.train import defaults, optimizer
 from tapetum.train.feed import Feed
 from tapetum.train.loop import fit
@@ -109,7 +110,7 @@ class FineTuning(Supervised):
         """
         super().train(mode)
         for module in self.encoder.modules():
-            if self.kept and isinstance(module, nn.modules.batchnorm._BatchNorm):
+            if self.kept and isinstance(module, BatchNorm):
                 module.eval()
         return self
 

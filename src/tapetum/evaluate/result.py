@@ -50,6 +50,11 @@ class Result:
     answers: Answers | None = field(default=None, compare=False, repr=False)
 
     @property
+    def title(self) -> str:
+        """Its name, and on which set of images where a suite has several."""
+        return self.name + (f" on {self.about['set']}" if self.about.get("set") else "")
+
+    @property
     def protocol_id(self) -> str:
         """Numbers are compared only where this is equal."""
         return short_id(self.protocol)

@@ -6,14 +6,14 @@ from functools import partial
 
 import torch
 from torch import Tensor, nn
-from torch.nn.modules import batchnorm, instancenorm, pooling
+from torch.nn.modules import instancenorm, pooling
 
 from tapetum.base.distributed import total
 from tapetum.base.errors import TapetumError
 from tapetum.base.torchvision_compat import timm
 from tapetum.encoders.encoder import Encoder
+from tapetum.parts.state import BatchNorm
 
-BatchNorm = batchnorm._BatchNorm
 SPREADING = (nn.Conv2d, pooling._MaxPoolNd, pooling._AvgPoolNd)
 MIXING = (
     nn.GroupNorm,

@@ -112,7 +112,7 @@ def result_parts(results: Sequence[Result], own: str = "encoder") -> list[Html]:
     drawings, rows = [], []
     for found in by_number.values():
         found = sorted(found, key=lambda r: order.get(r.row, 9))
-        name = found[0].name + (f" on {found[0].about['set']}" if found[0].about.get("set") else "")
+        name = found[0].title
         lanes = [
             (own if r.row == "encoder" else r.row, r.value, r.interval, r.row == "encoder") for r in found
         ]

@@ -266,8 +266,7 @@ def compared(story: Story) -> str:
             own = rows.pop("encoder")
             known = {"random weights": "random weights have", "pixels": "raw pixels", "start": "its start"}
             others = [f"{known.get(w, w)} {shown(rows[w])}" for w in known if w in rows]
-            where = f" on {own.about['set']}" if own.about.get("set") else ""
-            return f"{own.name}{where}: {shown(own)}, where {', '.join(others)}."
+            return f"{own.title}: {shown(own)}, where {', '.join(others)}."
     own_results = [r for r in story.results if r.row == "encoder"]
     if own_results:
         return f"{own_results[0].name}: {shown(own_results[0])}; no baseline stands beside it."

@@ -125,10 +125,9 @@ def results(told: Story) -> list[dict[str, Any]]:
     for r in told.results:
         if r.row == "encoder" and is_number(r.value):
             random = [s for s in told.results if (s.row, s.protocol_id) == ("random weights", r.protocol_id)]
-            where = f" on {r.about['set']}" if r.about.get("set") else ""
             found.append({
                 "id": r.protocol_id,
-                "name": text(r.name + where),
+                "name": text(r.title),
                 "value": r.value,
                 "shown": shown(r),
                 "random": shown(random[0]) if random else "",

@@ -6,12 +6,12 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from tapetum.encoders.encoder import Encoder, Features
 from tapetum.methods.method import Method
-from tapetum.parts.losses import precise
+from tapetum.parts.losses import cosine_distance
 from tapetum.views import Batch
+from tapetum.views.nest import tensors
 
 
 def anchored(kind: type[Method], weight: float) -> type[Method]:
@@ -31,7 +31,7 @@ def anchored(kind: type[Method], weight: float) -> type[Method]:
 
         def loss(self, batch: Batch, t: float) -> dict[str, Any]:
             out = super().loss(batch, t)
-            x = _first(batch[next(iter(self.views))])
+            x = next(tensors({name: batch[name] for name in self.views}))
             with torch.no_grad():
                 was = self.began.features(x)
             gap = drift(self.encoder.features(x), was)
@@ -41,22 +41,9 @@ def anchored(kind: type[Method], weight: float) -> type[Method]:
     return Anchored
 
 
-def _first(nest: Any) -> Tensor:
-    """The first view of a nest of dicts and lists."""
-    while not isinstance(nest, Tensor):
-        nest = next(iter(nest.values() if isinstance(nest, dict) else nest))
-    return nest
-
-
 def drift(now: Features, was: Features) -> Tensor:
     """1 - cos of an image's vectors, and of its tokens where there are some: the mean of both means."""
-    gaps = [away(now.vector, was.vector)]
+    gaps = [cosine_distance(now.vector, was.vector)]
     if now.tokens is not None and was.tokens is not None:
-        gaps.append(away(now.tokens, was.tokens))
-    return torch.stack(gaps).mean()
-
-
-@precise
-def away(a: Tensor, b: Tensor) -> Tensor:
-    """The mean of 1 - cos over vectors [..., D]."""
-    return 1 - F.cosine_similarity(a, b, dim=-1).mean()
+        gaps.append(cosine_distance(now.tokens, was.tokens))
+    return torch.stack(gaps).mean() / 2

@@ -12,6 +12,7 @@ from tapetum.base.torchvision_compat import timm
 from tapetum.encoders.layers import layers
 from tapetum.methods.method import Method
 from tapetum.parts.schedule import Ramp, constant
+from tapetum.parts.state import BatchNorm
 
 NAMES = ("adamw", "sgd", "lars", "lamb", "muon")
 RATES = {"adamw": 1e-3, "lamb": 5e-3, "muon": 5e-3, "sgd": 0.06, "lars": 0.5}  # for a batch of 256
@@ -121,12 +122,12 @@ class OptimizerSettings:
 def groups(method: Method, settings: OptimizerSettings) -> list[dict]:
     """Parameter groups: one for each (rate, decay or not). What has less than two dimensions never decays."""
     spared = {f"encoder.{n}" for n in getattr(method.encoder, "no_weight_decay", set)()}
-    depth = shares_by_depth(method.encoder, settings.layer_decay)
+    scales, depth = settings.scales(), shares_by_depth(method.encoder, settings.layer_decay)
     found: dict[tuple, dict] = {}
     for name, p in method.named_parameters():
         if not p.requires_grad:
             continue
-        scale = next((s for pattern, s in settings.scales() if re.search(pattern, name)), 1.0)
+        scale = next((s for pattern, s in scales if re.search(pattern, name)), 1.0)
         scale *= depth.get(name, 1.0)
         follows = next((i for i, (pattern, _) in enumerate(method.rates) if re.search(pattern, name)), None)
         facts = {
@@ -173,4 +174,4 @@ def set_rates(
 
 def has_batch_norm(module: nn.Module) -> bool:
     """Whether images of one batch see each other through normalisation."""
-    return any(isinstance(m, nn.modules.batchnorm._BatchNorm) for m in module.modules())
+    return any(isinstance(m, BatchNorm) for m in module.modules())

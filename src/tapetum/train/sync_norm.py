@@ -4,8 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from tapetum.base import distributed
-
-BatchNorm = nn.modules.batchnorm._BatchNorm
+from tapetum.parts.state import BatchNorm
 
 
 def synchronise(module: nn.Module) -> None:

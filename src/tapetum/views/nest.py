@@ -4,6 +4,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import fields, replace
 from typing import Any
 
+from torch import Tensor
+
 from tapetum.base.errors import unknown
 from tapetum.base.settings import parse
 from tapetum.views.operation import Operation, View, hints, pixels
@@ -19,6 +21,15 @@ def leaves(tree: Any) -> Iterator[View]:
             yield from leaves(part)
     else:
         yield View() + tree
+
+
+def tensors(tree: Any) -> Iterator[Tensor]:
+    """The tensors in a nest of dicts and lists."""
+    if isinstance(tree, Tensor):
+        yield tree
+    else:
+        for part in tree.values() if isinstance(tree, dict) else tree:
+            yield from tensors(part)
 
 
 def mapped(tree: Any, f: Any) -> Any:

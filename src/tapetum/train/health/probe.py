@@ -21,7 +21,7 @@ from tapetum.train.feed import Feed
 from tapetum.train.loop import PRECISIONS
 from tapetum.train.sandbox import mismatched
 from tapetum.views import Batch
-from tapetum.views.nest import leaves
+from tapetum.views.nest import leaves, tensors
 
 IMAGES = 512  # whose features are looked at
 ROUNDS, PART = 4, 32  # times that the loss is measured, and images each time
@@ -261,12 +261,3 @@ def nearest(method: nn.Module, own: nn.Module) -> nn.Module | None:
         if type(m) is type(own) and id(m) not in copies and [p.shape for p in m.parameters()] == shapes
     ]
     return min(alike, key=lambda m: distance(own, m), default=None) if shapes else None
-
-
-def tensors(tree: Any) -> Iterator[Tensor]:
-    """The tensors in a nest of dicts and lists."""
-    if isinstance(tree, Tensor):
-        yield tree
-    else:
-        for part in tree.values() if isinstance(tree, dict) else tree:
-            yield from tensors(part)

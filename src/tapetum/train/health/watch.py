@@ -15,9 +15,10 @@ from tapetum.base.errors import TrainingFailed
 from tapetum.base.files import append_line, read_lines, write_lines
 from tapetum.train import online
 from tapetum.train.health.judge import Verdict, judge
-from tapetum.train.health.probe import Probe, tensors
+from tapetum.train.health.probe import Probe
 from tapetum.train.loop import Step
 from tapetum.train.setup import Job
+from tapetum.views.nest import tensors
 
 FILE = "health.jsonl"
 CLOCK = ("reading", "waiting", "seconds")  # fields that tell time; all others repeat bit for bit
