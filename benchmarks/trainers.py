@@ -16,8 +16,8 @@ from tapetum.base.errors import TapetumError
 from tapetum.data import open_data
 from tapetum.train import config, defaults, setup
 from tapetum.train.feed import Feed
-from tapetum.views import Batch
 from tapetum.train.loop import fit
+from tapetum.views import Batch
 
 Measures = dict[str, Callable[[], float]]  # each trains some steps and gives images a second
 
@@ -65,7 +65,11 @@ class Ready:
 
     def __init__(self, feed: Feed, count: int = 4):
         self.made = list(feed.batches(0, count))
-        self.steps_per_epoch, self.whole, self.micro_batch = feed.steps_per_epoch, feed.whole, feed.micro_batch
+        self.steps_per_epoch, self.whole, self.micro_batch = (
+            feed.steps_per_epoch,
+            feed.whole,
+            feed.micro_batch,
+        )
 
     def batches(self, start: int, steps: int) -> Iterator[Batch]:
         """As `Feed.batches`."""

@@ -50,10 +50,12 @@ def find(
         raise TapetumError(f"low is {low:g} and high is {high:g}; low must be less.")
     found = swept(job, geometric(low, high, points))
     if len(found.rates) < 10:
-        raise TapetumError(f"{found.ended or 'there are too few steps'}; start at a lower --low than {low:.2g}.")
+        why = found.ended or "there are too few steps"
+        raise TapetumError(f"{why}; start at a lower --low than {low:.2g}.")
     advice = proposed(found)
+    name = f"{job.config['method']}, batches of {job.config['batch_size']} images"
     with replacing(files[0]) as path:
-        drawn(found, advice, f"{job.config['method']}, batches of {job.config['batch_size']}").save(path, "PNG")
+        drawn(found, advice, name).save(path, "PNG")
     report = {
         **asdict(advice),
         "batch_size": job.config["batch_size"],
@@ -78,7 +80,8 @@ def prepared(data: Any, own: dict[str, Any], groups: dict[str, dict]) -> setup.J
     given |= {name: value for name, value in own.items() if value is not None} | {"data": data}
     given["devices"] = 1 if torch.cuda.is_available() and given["devices"] != "cpu" else "cpu"
     automatic = given["micro_batch"] == "auto"
-    job = setup.prepare(given | {"micro_batch": None} if automatic else given, config.parsed(groups, given["method"]))
+    groups = config.parsed(groups, given["method"])
+    job = setup.prepare({**given, "micro_batch": None} if automatic else given, groups)
     if automatic:
         job.feed.micro_batch, _ = plan.micro_batch(job, job.config["batch_size"])
     return job

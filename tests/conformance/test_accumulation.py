@@ -1,4 +1,4 @@
-"""Every method gives in micro-batches what it gives in one batch; those that do not are named, with the reason."""
+"""Every method gives in micro-batches what it gives in one batch; what does not is named, with the reason."""
 
 import math
 

@@ -1,5 +1,6 @@
 """Sends a batch through a network a few images at a time, and keeps the activations of those few alone."""
 
+import itertools
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from functools import partial
@@ -52,10 +53,8 @@ def by_chunks(module: Chunked, f: Callable[..., Given], x: Tensor, *more: Any) -
     ends = [len(x) * i // count for i in range(count + 1)]  # chunks of one size, give or take one
     run: Any = f
     if torch.is_grad_enabled():
-        run = partial(
-            checkpoint, f, use_reentrant=False, context_fn=lambda: (nullcontext(), unmoved(module))
-        )
-    return joined([run(*taken([x, *more], slice(a, b))) for a, b in zip(ends, ends[1:])])
+        run = partial(checkpoint, f, use_reentrant=False, context_fn=lambda: (nullcontext(), unmoved(module)))
+    return joined([run(*taken([x, *more], slice(a, b))) for a, b in itertools.pairwise(ends)])
 
 
 @contextmanager

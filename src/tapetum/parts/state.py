@@ -5,7 +5,7 @@ import copy
 import torch
 from torch import Tensor, nn
 
-from tapetum.encoders.chunks import BatchNorm as BatchNorm
+from tapetum.encoders.chunks import BatchNorm
 
 
 class Frozen(nn.Module):

@@ -1,5 +1,6 @@
 """A range test of learning rates as a picture, and as a few lines in the terminal."""
 
+import itertools
 import math
 from collections.abc import Callable, Sequence
 
@@ -72,7 +73,7 @@ def _panel(
     for curve in curves:
         ink, wide = (COLOURS[0], 1.8) if curve is last else (GREY, 0.7)
         points = list(zip(map(across, places or x), map(down, curve)))
-        for a, b in zip(points, points[1:]):
+        for a, b in itertools.pairwise(points):
             pen.line(*a, *b, ink, wide)
     return across
 
@@ -84,7 +85,7 @@ def rows(found: Sweep, advice: Proposal) -> list[tuple[str, str, str, str, str]]
     marks = {"steepest": advice.steepest, "least": advice.lowest, "take this": advice.rate}
     bounds = [count * i // min(ROWS, count) for i in range(min(ROWS, count) + 1)]
     lines = []
-    for a, b in zip(bounds, bounds[1:]):
+    for a, b in itertools.pairwise(bounds):
         at = (a + b) // 2
         length = round(BAR * (smooth[at] - least) / max(most - least, 1e-12))
         rank = next((f"{found.ranks[i]:.0f}" for i in sorted(found.ranks) if a <= i < b), "")

@@ -145,16 +145,18 @@ def proposed(found: Sweep) -> Proposal:
     slope = np.gradient(y, x)[: max(2, low + 1)]
     steep = int(slope.argmin())
     steepest, lowest = found.rates[steep], found.rates[low]
-    why = [f"The loss falls fastest at {steepest:.2g} and is least at {lowest:.2g}; the lower of the first and "
-           "a tenth of the second is taken."]  # fmt: skip
+    why = [
+        f"The loss falls fastest at {steepest:.2g} and is least at {lowest:.2g}; the lower of the first and "
+        "a tenth of the second is taken."
+    ]
     if end is not None:
         why.append(
             f"From {found.rates[end]:.2g} on the features collapse (rank {found.ranks[end]:.3g} after "
             f"{found.ranks[min(found.ranks)]:.3g}), so what the loss does there counts for nothing."
         )
     if y[:5].mean() - y[low] < LEARNT * found.noise:
-        why = [*why[1:], "The loss falls at no rate by more than its noise: try more --points, or see whether "
-               "a few hundred steps of training learn anything."]  # fmt: skip
+        noise = "The loss falls at no rate by more than its noise: try more --points, or see whether a few "
+        why = [*why[1:], noise + "hundred steps of training learn anything."]
         return Proposal(None, steepest, lowest, " ".join(why))
     if low == len(y) - 1 and not found.ended:
         why.append("The loss still falls at the highest rate: look again with a larger --high.")
