@@ -59,15 +59,17 @@ def by_chunks(module: Chunked, f: Callable[..., Given], x: Tensor, *more: Any) -
 
 @contextmanager
 def unmoved(module: nn.Module) -> Iterator[None]:
-    """Inside, batch norms that train do not add to their running statistics: a chunk was counted already."""
-    norms = [m for m in module.modules() if isinstance(m, BatchNorm) and m.track_running_stats]
+    """Inside, batch norms leave their running statistics as they are: a chunk was counted already."""
+    norms = [m for m in module.modules() if isinstance(m, BatchNorm) and m.num_batches_tracked is not None]
+    before = [(norm, norm.momentum, norm.num_batches_tracked.clone()) for norm in norms]
     for norm in norms:
-        norm.track_running_stats = False
+        norm.momentum = 0.0
     try:
         yield
     finally:
-        for norm in norms:
-            norm.track_running_stats = True
+        for norm, momentum, count in before:
+            norm.momentum = momentum
+            norm.num_batches_tracked.copy_(count)
 
 
 def mixes(module: nn.Module) -> bool:
