@@ -23,7 +23,7 @@ GIVEN = {name: value for name, value in small_runs.SMALL.items() if name != "log
 
 
 class Bowl(Method):
-    """A quadratic of one curvature: gradient descent is fastest at 1 / curvature and diverges at twice that."""
+    """A quadratic of one curvature: descent is fastest at 1 / curvature and diverges at twice that."""
 
     def __init__(self, curvature: float):
         super().__init__(nn.Linear(3, 2))  # type: ignore[arg-type]
@@ -99,7 +99,7 @@ def test_the_verb_draws_and_says_a_rate(tmp_path, capsys):
     said = capsys.readouterr().out
     assert "rank" in said and str(out / "lr.png") in said
     assert (answer["rate"] is None) != (f"--optimizer.lr {answer['rate'] or 0:.2g}" in said)
-    with pytest.raises(TapetumError, match="lr.png exists"):
+    with pytest.raises(TapetumError, match=r"lr\.png exists"):
         tapetum.lr_find(images, out=str(out), **GIVEN)
 
 

@@ -16,7 +16,7 @@ from tapetum.train.loop import fit
 BACK = 2.0  # times what the loss had fallen by that it rises above its start, where it diverges
 NOISE = 3.0  # standard deviations of a loss that it must rise by beyond that
 CONTRACTED = 0.5  # share of the rank at low rates below which features have collapsed
-LEARNT = 1.0  # standard deviations of a loss that the smoothed loss falls by at least, where anything learns
+LEARNT = 1.5  # standard deviations of a loss that the smoothed loss falls by at least, where anything learns
 
 
 @dataclass
@@ -44,8 +44,8 @@ class Sweep:
 
     @property
     def noise(self) -> float:
-        """The standard deviation of a loss about the smoothed ones."""
-        return float(np.std(self.losses - self.smooth))
+        """The standard deviation of a loss from batch to batch, which a few that diverge do not change."""
+        return 1.05 * float(np.median(np.abs(np.diff(self.losses)))) if len(self.losses) > 1 else 0.0
 
     @property
     def collapsed(self) -> int | None:
@@ -133,8 +133,7 @@ def diverged(found: Sweep) -> bool:
     if len(y) < 10:
         return False
     start, best, late = float(np.mean(y[:5])), float(found.smooth.min()), min(y[-3:])
-    calm = float(np.std(np.diff(y[: max(10, len(y) // 2)]))) / 2**0.5  # later losses may be diverging
-    return late > start + BACK * max(start - best, 0.0) + NOISE * calm
+    return late > start + BACK * max(start - best, 0.0) + NOISE * found.noise
 
 
 def proposed(found: Sweep) -> Proposal:
