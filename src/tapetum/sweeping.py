@@ -76,7 +76,7 @@ def prepared(data: Any, own: dict[str, Any], groups: dict[str, dict]) -> setup.J
     """The run whose rate is looked for, in this one process."""
     if "lr" in groups["optimizer"]:
         raise TapetumError("lr-find looks for --optimizer.lr itself; leave it out.")
-    given = dict.fromkeys(settings.allowed(verbs.pretrain)) | defaults.PLAIN
+    given: dict[str, Any] = dict.fromkeys(settings.allowed(verbs.pretrain)) | defaults.PLAIN
     given |= {name: value for name, value in own.items() if value is not None} | {"data": data}
     given["devices"] = 1 if torch.cuda.is_available() and given["devices"] != "cpu" else "cpu"
     automatic = given["micro_batch"] == "auto"

@@ -61,7 +61,7 @@ def by_chunks(module: Chunked, f: Callable[..., Given], x: Tensor, *more: Any) -
 def unmoved(module: nn.Module) -> Iterator[None]:
     """Inside, batch norms leave their running statistics as they are: a chunk was counted already."""
     norms = [m for m in module.modules() if isinstance(m, BatchNorm) and m.num_batches_tracked is not None]
-    before = [(norm, norm.momentum, norm.num_batches_tracked.clone()) for norm in norms]
+    before = [(norm, norm.momentum, norm.num_batches_tracked.clone()) for norm in norms]  # type: ignore[union-attr]
     for norm in norms:
         norm.momentum = 0.0
     try:
@@ -69,7 +69,7 @@ def unmoved(module: nn.Module) -> Iterator[None]:
     finally:
         for norm, momentum, count in before:
             norm.momentum = momentum
-            norm.num_batches_tracked.copy_(count)
+            norm.num_batches_tracked.copy_(count)  # type: ignore[union-attr]
 
 
 def mixes(module: nn.Module) -> bool:

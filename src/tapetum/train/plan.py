@@ -104,24 +104,29 @@ def trial(job: setup.Job, steps: int = 4) -> tuple[float, float]:
     """Seconds a step takes, and bytes of memory, from a few steps of copies of method and optimiser."""
     if job.device.type == "cuda":
         torch.cuda.reset_peak_memory_stats()
-    method = copy.deepcopy(job.method)
-    optimizer = setup.optimizer.build(method, job.settings, job.peak)
-    times = []
-    before = time.monotonic()
-    for step in fit(method, optimizer, job.feed, steps=steps, precision=job.config["precision"]):
-        float(step.numbers["loss"])
-        times.append(time.monotonic() - before)
-        before = time.monotonic()
+    times = stepped(job, steps)
     if job.device.type == "cuda":
         memory = float(torch.cuda.max_memory_allocated())
     else:
-        state = sum(t.numel() * t.element_size() for t in method.state_dict().values())
+        state = sum(t.numel() * t.element_size() for t in job.method.state_dict().values())
         memory = (
             4.0 * state
             + activations(job, share := job.feed.batch_size)(min(job.feed.micro_batch, share))
             + len(job.canvas) * job.source.form.channels * job.canvas.side**2 * job.canvas.in_memory
         )
     return min(times[1:]), memory
+
+
+def stepped(job: setup.Job, steps: int) -> list[float]:
+    """Seconds that each of a few steps takes, of copies of method and optimiser."""
+    method = copy.deepcopy(job.method)
+    optimizer = setup.optimizer.build(method, job.settings, job.peak)
+    times, before = [], time.monotonic()
+    for step in fit(method, optimizer, job.feed, steps=steps, precision=job.config["precision"]):
+        float(step.numbers["loss"])
+        times.append(time.monotonic() - before)
+        before = time.monotonic()
+    return times
 
 
 def micro_batch(job: setup.Job, share: int, world: int = 1) -> tuple[int, str]:
@@ -164,7 +169,7 @@ def fits(job: setup.Job, share: int, micro: int) -> bool:
     feed.batch_size, feed.micro_batch = share, micro
     enough = True
     try:
-        trial(replace(job, feed=feed), steps=2)
+        stepped(replace(job, feed=feed), 2)
     except torch.OutOfMemoryError:
         enough = False
     gc.collect()  # what the error held
