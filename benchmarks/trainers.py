@@ -17,6 +17,7 @@ from tapetum.data import open_data
 from tapetum.train import config, defaults, setup
 from tapetum.train.feed import Feed
 from tapetum.train.loop import fit
+from tapetum.views import Batch
 
 Measures = dict[str, Callable[[], float]]  # each trains some steps and gives images a second
 
@@ -64,9 +65,13 @@ class Ready:
 
     def __init__(self, feed: Feed, count: int = 4):
         self.made = list(feed.batches(0, count))
-        self.steps_per_epoch, self.whole = feed.steps_per_epoch, feed.whole
+        self.steps_per_epoch, self.whole, self.micro_batch = (
+            feed.steps_per_epoch,
+            feed.whole,
+            feed.micro_batch,
+        )
 
-    def batches(self, start: int, steps: int) -> Iterator[list]:
+    def batches(self, start: int, steps: int) -> Iterator[Batch]:
         """As `Feed.batches`."""
         return islice(cycle(self.made), steps - start)
 

@@ -101,7 +101,7 @@ REFUSED = [
     (f"{PRETRAIN} --budget soon", "budget is 'soon'; write a time such as 8h"),
     (f"{PRETRAIN} --budget 8h --epochs 3", "--budget chooses the epochs itself"),
     (f"{PRETRAIN} --batch-size 100", "batch_size is 100, but there are only 24 images."),
-    (f"{PRETRAIN} --batch-size 8 --micro-batch 3", "micro_batch is 3; it must divide the 8 images"),
+    (f"{PRETRAIN} --micro-batch 0", "micro_batch is '0'; "),
     (f"{PRETRAIN} --logger tensorbord", "unknown logger 'tensorbord'; did you mean 'tensorboard'?"),
     (f"{PRETRAIN} --split tran", "split"),
     (f"{PRETRAIN} --labels nowhere.csv", "nowhere.csv"),
@@ -386,10 +386,11 @@ def test_what_goes_wrong_within_has_an_exit_code(monkeypatch, capsys, error, cod
 
 def test_help_says_what_there_is(capsys):
     code, out, _ = ask(capsys, "--help")
-    assert code == 0 and all(f"\n  {name} " in out for name in verbs.VERBS) and "examples:" in out
+    assert code == 0 and "examples:" in out
+    assert all(f"\n  {name.replace('_', '-')} " in out for name in verbs.VERBS)
     assert ask(capsys)[1] == ask(capsys, "help", "pretrain")[1] == out
     for name, verb in verbs.VERBS.items():
-        code, out, _ = ask(capsys, name, "--help")
+        code, out, _ = ask(capsys, name.replace("_", "-"), "--help")
         assert code == 0 and "--json" in out
         _, meanings, _ = cli.settings.documented(verb)
         assert set(meanings) == set(cli.parameters(verb)), f"{name}'s docstring and signature differ"

@@ -23,6 +23,8 @@ LAYERS = [  # from the top down; a folder or file imports from its own layer and
         "measuring",
         "pages",
         "comparing",
+        "finding",
+        "sweeping",
         "demo",
         "describe",
         "inspecting",

@@ -44,7 +44,7 @@ class Parser(argparse.ArgumentParser):
 
 def overview() -> str:
     """What `tapetum --help` prints."""
-    lines = [f"  {name:<10} {settings.documented(verb)[0]}" for name, verb in VERBS.items()]
+    lines = [f"  {name.replace('_', '-'):<10} {settings.documented(verb)[0]}" for name, verb in VERBS.items()]
     return "\n".join(
         [
             "usage: tapetum VERB ... [--help] [--version]\n",
@@ -65,8 +65,8 @@ def parser(name: str) -> Parser:
     words = [n.upper() if p.default is p.empty else f"[{n.upper()}]" for n, p in own.items() if positional(p)]
     words += ["..." for p in own.values() if p.kind is p.VAR_POSITIONAL]
     one = Parser(
-        prog=f"tapetum {name}",
-        usage=" ".join([f"tapetum {name}", *words, "[--FLAG VALUE ...]"]),
+        prog=f"tapetum {name.replace('_', '-')}",
+        usage=" ".join([f"tapetum {name.replace('_', '-')}", *words, "[--FLAG VALUE ...]"]),
         description=first,
         epilog=rest,
         allow_abbrev=False,
@@ -151,9 +151,9 @@ def flags(verb: Callable, setting: str = "*") -> list[str]:
 
 def read(arguments: list[str]) -> tuple[str, dict[str, Any]]:
     """The verb's name and its keywords, still as text. Raises TapetumError on anything unknown."""
-    name, *arguments = arguments
-    if name not in VERBS:
-        raise unknown("verb", name, VERBS)
+    first, *arguments = arguments
+    if (name := first.replace("-", "_")) not in VERBS:
+        raise unknown("verb", first, [v.replace("_", "-") for v in VERBS])
     verb = VERBS[name]
     groups, arguments = grouped(arguments, verb)
     typed, extra = parser(name).parse_known_intermixed_args(arguments)

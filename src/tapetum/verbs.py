@@ -11,6 +11,7 @@ from tapetum.base.settings import Amount, Count, Whole
 from tapetum.base.verb import VERBS, verb  # noqa: F401 - the command line looks for them here
 from tapetum.classifiers import export, fit, predict  # noqa: F401 - verbs that make an encoder of use
 from tapetum.comparing import compare  # noqa: F401 - a verb of its own file
+from tapetum.finding import lr_find  # noqa: F401 - a verb of its own file
 from tapetum.images import pack, preview  # noqa: F401 - verbs that look at images alone
 from tapetum.measuring import cache, embed, evaluate, protocols  # noqa: F401 - verbs of features
 from tapetum.pages import look, report, ui  # noqa: F401 - verbs that make pages

@@ -126,7 +126,7 @@ def test_tico_and_its_covariance():
         torch.testing.assert_close(now, tau * old + (1 - tau) * new)
 
 
-def test_ticos_covariance_is_joined_over_micro_batches():
+def test_ticos_covariance_is_joined_over_processes():
     method, _ = prepared("tico")
     parts = torch.stack([torch.eye(16), 3 * torch.eye(16)]).double()
     method.after_step(0.0, {"covariance": parts})

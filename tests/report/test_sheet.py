@@ -33,7 +33,7 @@ def shown(data, groups: dict | None = None, **more) -> sheet.Sample:
     return sheet.sample(given(data, **more), groups or {})
 
 
-def trained_on(data, epoch: int, groups: dict, **more) -> list:
+def trained_on(data, epoch: int, groups: dict, **more) -> views.Batch:
     """The first batch of an epoch of a run with these settings."""
     typed = dict.fromkeys(cli.parameters(verbs.VERBS["pretrain"])) | defaults.PLAIN
     typed |= {"data": data, "steps": 9, "batch_size": 8, **GIVEN, **more}
@@ -45,7 +45,7 @@ def trained_on(data, epoch: int, groups: dict, **more) -> list:
 def test_it_shows_what_training_sees_bit_for_bit(photos, epoch):
     more = {"seed": 5, "method": "dino"}
     groups = {"method": {"small_crops": 2, "prototypes": 8, "hidden": 8}, "views": {"small.flip": 1}}
-    [batch] = trained_on(photos, epoch, groups, **more)
+    batch = trained_on(photos, epoch, groups, **more)
     found = shown(photos, groups, images=8, epoch=epoch, **more)
     assert list(found.views) == ["large 0", "large 1", "small 0", "small 1"]
     for name, (x, geometry) in found.views.items():
@@ -58,7 +58,7 @@ def test_it_shows_what_training_sees_bit_for_bit(photos, epoch):
 def test_views_of_a_vit_fit_its_patches_as_in_training(photos):
     groups = {"method": {"small_crops": 1, "prototypes": 8, "hidden": 8}}
     vit = {"encoder": "vit_mini", "method": "dino"}
-    [batch] = trained_on(photos, 0, groups, **vit)
+    batch = trained_on(photos, 0, groups, **vit)
     found = shown(photos, groups, **vit)
     assert torch.equal(found.views["small 0"][0], batch["small"][0])
 

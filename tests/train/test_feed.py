@@ -18,7 +18,7 @@ def source():
 
 
 def fed(source, start=0, steps=7, *, micro=8, limit=None, workers=0, rank=0, world=1, monkeypatch=None):
-    """Index and views of the steps from `start` on, those of one step joined: {step: (index, pixels)}."""
+    """Index and views of the steps from `start` on: {step: (index, pixels)}."""
     if monkeypatch:
         monkeypatch.setattr(distributed, "world", lambda: world)
         monkeypatch.setattr(distributed, "rank", lambda: rank)
@@ -33,9 +33,8 @@ def fed(source, start=0, steps=7, *, micro=8, limit=None, workers=0, rank=0, wor
         device=torch.device("cpu"),
     )
     found = {}
-    for step, parts in enumerate(feed.batches(start, steps), start):
-        index = torch.cat([part["index"] for part in parts])
-        found[step] = (index, [torch.cat([part["a"][k] for part in parts]) for k in (0, 1)])
+    for step, batch in enumerate(feed.batches(start, steps), start):
+        found[step] = (batch["index"], batch["a"])
     return found
 
 

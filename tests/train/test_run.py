@@ -1,7 +1,9 @@
 """A run in its folder: broken training, budgets, looks while training, loggers, damaged checkpoints."""
 
+import contextlib
 import math
 import random
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -11,6 +13,7 @@ import small_runs
 import tapetum
 from tapetum.base import files
 from tapetum.base.errors import TapetumError, TrainingFailed
+from tapetum.encoders import Encoder
 from tapetum.methods import find
 from tapetum.train import checkpoint, loggers, online, plan, resume, run, sandbox, setup
 
@@ -125,11 +128,48 @@ def test_a_trial_changes_nothing():
 
 def test_the_micro_batch_found_is_the_largest_that_fits(monkeypatch):
     ready = setup.prepare(*job())
-    each = plan.activation_bytes(ready)
-    assert each > 32 * 32 * 4  # more than one channel of the image
-    for room, wanted in ((1e15, 16), (each * 9 / 0.7, 8), (each * 1.5 / 0.7, 1), (0, 1)):
-        monkeypatch.setattr(plan, "free_memory", lambda room=room: room)
+    need = plan.activations(ready, 16)
+    outside = need(0)  # what heads and loss hold of the whole batch, and its views
+    assert need(1) - outside > 32 * 32 * 4  # more than one channel of the image
+    assert outside > 16 * 2 * 3 * 32 * 32 * 4
+    assert plan.held(ready, 16, 2) < 0.5 * plan.held(ready, 16, None)
+    for room, wanted in ((1e15, 16), (need(9.5), 9), (need(1.5), 1), (0, 1)):
+        monkeypatch.setattr(plan, "free_memory", lambda room=room: room / plan.ON_CPU)
         assert plan.micro_batch(ready, 16)[0] == wanted
+
+
+def test_the_largest_number_that_fits_is_found_within_a_sixteenth():
+    for most in (1, 7, 64, 1000):
+        for limit in range(most + 1):
+            found = plan.largest(most, lambda n, limit=limit: n <= limit)
+            assert limit - max(0, limit // 16) <= found <= limit
+            assert plan.largest(most, lambda n, limit=limit: n <= limit, exact=True) == limit
+
+
+def test_on_a_gpu_whole_steps_are_tried_until_one_fits(monkeypatch):
+    """A network that runs out of memory with more than five views at once."""
+    ready, features = setup.prepare(*job()), Encoder._features
+
+    def small(self, x, *more):
+        if len(x) > 5:
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+        return features(self, x, *more)
+
+    monkeypatch.setattr(Encoder, "_features", small)
+    before = sandbox.state(ready.method)
+    assert plan.largest(16, lambda n: plan.fits(ready, 16, n)) == 5
+    assert sandbox.changed(before, sandbox.state(ready.method)) == []
+    monkeypatch.setattr(plan, "sparing", contextlib.nullcontext)
+    monkeypatch.setattr(plan, "fits", lambda job, share, micro: False)
+    with pytest.raises(TapetumError, match=r"a batch of 16 images does not fit.*smaller --batch-size"):
+        plan.micro_batch(replace(ready, device=torch.device("cuda")), 16)
+
+
+def test_a_run_finds_its_own_micro_batch_and_is_that_run(tmp_path, monkeypatch):
+    monkeypatch.setattr(plan, "micro_batch", lambda job, share, world: (6, "because"))
+    pretrain(tmp_path / "auto", micro_batch="auto")
+    pretrain(tmp_path / "six", micro_batch=6)
+    assert rows(tmp_path / "auto") == rows(tmp_path / "six")
 
 
 def test_a_look_leaves_modes_statistics_and_generators_alone():

@@ -16,6 +16,7 @@ from tapetum.base.files import replacing, write_json
 from tapetum.encoders import backbones
 from tapetum.encoders import prepare as preparation
 from tapetum.encoders import weights as stored
+from tapetum.encoders.chunks import Chunked, by_chunks
 from tapetum.encoders.spec import MEAN, STD, Spec
 
 FORMAT = 1
@@ -38,7 +39,7 @@ class Features:
     embedded: Tensor | None = None
 
 
-class Encoder(nn.Module):
+class Encoder(Chunked):
     """A backbone with its preprocessing. `encoders.build` and `encoders.load` make one.
 
     It takes pixels in [0, 1] and normalises for itself.
@@ -152,6 +153,16 @@ class Encoder(nn.Module):
 
         Raises TapetumError for what this backbone cannot do.
         """
+        return by_chunks(self, self._features, x, keep, hide, layers, causal)
+
+    def _features(
+        self,
+        x: Tensor,
+        keep: Tensor | None,
+        hide: Tensor | None,
+        layers: Sequence[int],
+        causal: bool | Tensor,
+    ) -> Features:
         x = preparation.normalised(x, self.mean, self.std)
         if self.patch is not None:
             blank = self.blank if hide is not None else None

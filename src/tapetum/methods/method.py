@@ -48,7 +48,7 @@ class Method(nn.Module):
 
     def after_step(self, t: float, keep: dict[str, Tensor]) -> None:
         """Called once after each optimiser step; here all state changes. `keep` holds what the losses of all
-        micro-batches and processes kept, joined along the first axis in image order."""
+        processes kept, joined along the first axis in image order."""
 
     def product(self) -> Encoder:
         """The network that is evaluated and exported."""

@@ -6,6 +6,7 @@ from torch.nn import functional as F
 
 from tapetum.base.errors import TapetumError
 from tapetum.base.torchvision_compat import timm
+from tapetum.encoders.chunks import Chunked, by_chunks
 
 Block = timm.models.vision_transformer.Block
 
@@ -29,7 +30,7 @@ def heads(width: int) -> int:
     return width // 32
 
 
-class TokenPredictor(nn.Module):
+class TokenPredictor(Chunked):
     """A small transformer: tokens of seen patches [B, K, dim] -> what stands at others [B, M, out].
 
     Args:
@@ -52,6 +53,9 @@ class TokenPredictor(nn.Module):
 
     def forward(self, seen: Tensor, keep: Tensor, wanted: Tensor) -> Tensor:
         """seen [B, K, dim] stand at keep [B, K]; asked for wanted [B, M] -> [B, M, out]."""
+        return by_chunks(self, self._said, seen, keep, wanted)
+
+    def _said(self, seen: Tensor, keep: Tensor, wanted: Tensor) -> Tensor:
         asked = self.blank + self.place[wanted]  # [B, M, width]
         x = self.blocks(torch.cat([self.enter(seen) + self.place[keep], asked], 1))
         return self.leave(x[:, -wanted.shape[1] :])

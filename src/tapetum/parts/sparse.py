@@ -11,6 +11,7 @@ from torch.nn.modules import instancenorm, pooling
 from tapetum.base.distributed import total
 from tapetum.base.errors import TapetumError
 from tapetum.base.torchvision_compat import timm
+from tapetum.encoders.chunks import by_chunks
 from tapetum.encoders.encoder import Encoder
 from tapetum.parts.state import BatchNorm
 
@@ -49,6 +50,19 @@ def sparse(net: nn.Module, shown: Tensor) -> Iterator[None]:
                 module.forward = partial(batch_norm, module, mask)  # type: ignore[method-assign]
                 stack.callback(delattr, module, "forward")
         yield
+
+
+def shown_maps(
+    encoder: Encoder, x: Tensor, shown: Tensor, names: Iterable[str] = ()
+) -> tuple[Tensor, list[Tensor]]:
+    """The last map [B, D, G, G] of an encoder that sees images x only where they are shown [B, 1, G, G] bool,
+    and what its modules of these names give."""
+
+    def seen(x: Tensor, shown: Tensor) -> tuple[Tensor, list[Tensor]]:
+        with sparse(encoder.net, shown), recorded(encoder.net, names) as found:
+            return encoder.maps(x), list(found.values())
+
+    return by_chunks(encoder, seen, x, shown)
 
 
 def at(shown: Tensor, known: dict, x: Tensor) -> Tensor | None:

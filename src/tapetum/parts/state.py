@@ -5,7 +5,7 @@ import copy
 import torch
 from torch import Tensor, nn
 
-BatchNorm = nn.modules.batchnorm._BatchNorm  # of any number of dimensions, and whatever is made from it
+from tapetum.encoders.chunks import BatchNorm
 
 
 class Frozen(nn.Module):

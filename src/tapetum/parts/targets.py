@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from tapetum.encoders.chunks import by_chunks
 from tapetum.encoders.encoder import Encoder
 from tapetum.parts.losses import precise
 
@@ -23,14 +24,18 @@ def feedforward_outputs(encoder: Encoder, x: Tensor, top: int) -> Tensor:
     """What the feed-forward parts of the last `top` blocks, or of all where there are fewer, add to the
     patches' tokens: [K, B, N, D]."""
     net: Any = encoder.net
-    given: list[Tensor] = []
-    hooks = [b.mlp.register_forward_hook(lambda *args: given.append(args[-1])) for b in net.blocks[-top:]]
-    try:
-        encoder.features(x)
-    finally:
-        for hook in hooks:
-            hook.remove()
-    return torch.stack(given)[:, :, net.num_prefix_tokens :]
+
+    def added(x: Tensor) -> list[Tensor]:
+        given: list[Tensor] = []
+        hooks = [b.mlp.register_forward_hook(lambda *args: given.append(args[-1])) for b in net.blocks[-top:]]
+        try:
+            encoder.features(x)
+        finally:
+            for hook in hooks:
+                hook.remove()
+        return given
+
+    return torch.stack(by_chunks(encoder, added, x))[:, :, net.num_prefix_tokens :]
 
 
 @precise

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from tapetum.base.errors import TapetumError
+from tapetum.encoders.chunks import Chunked, by_chunks
 from tapetum.parts.sparse import enlarged
 
 
@@ -23,7 +24,7 @@ class Up(nn.Sequential):
         )
 
 
-class UNetDecoder(nn.Module):
+class UNetDecoder(Chunked):
     """SparK's decoder (arXiv:2301.03580): at each resolution the map's empty places are filled with a learnt
     vector, and the map is added to what comes from below, which is then doubled, until there are pixels.
 
@@ -55,6 +56,9 @@ class UNetDecoder(nn.Module):
 
     def forward(self, maps: list[Tensor], shown: Tensor) -> Tensor:
         """maps [B, C, H, W] of any order, shown [B, 1, G, G] bool -> pixels [B, out, S, S]."""
+        return by_chunks(self, self._painted, shown, maps)
+
+    def _painted(self, shown: Tensor, maps: list[Tensor]) -> Tensor:
         by_side = {str(y.shape[-1]): y for y in maps}
         x: Tensor | float = 0.0
         for side, up in zip(map(str, self.sides), self.up):

@@ -93,7 +93,7 @@ def sample(given: dict[str, Any], groups: dict[str, dict]) -> Sample:
         seed=value["seed"],
         device=torch.device("cpu"),
     )
-    index = feed.plan(value["epoch"])[0]
+    index = feed.plan(value["epoch"])[: value["images"]]
     pixels, size = canvas.fetch(index)
     batch = feed.batch(value["epoch"], index, pixels, size)
     names = [source.paths[i] for i in canvas.shown(index).tolist()]

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from tapetum.base import distributed
+from tapetum.base.rows import joined
 from tapetum.data.canvas import Canvas
 from tapetum.views import Batch, Draw, crop_only, draw
 
@@ -24,7 +25,8 @@ class Feed:
         views: the views wanted, nested.
         image_size: the run's image size in pixels.
         batch_size: images a step over all processes.
-        micro_batch: images that go through the network at once, on each process.
+        micro_batch: images whose views are made at once, and that go through a large network at once, on
+            each process; it may change between two steps.
         seed: of order and views.
         device: where the views are computed.
     """
@@ -53,30 +55,25 @@ class Feed:
         self.steps_per_epoch = max(1, len(canvas) // batch_size)
         self.reading = 0.0  # seconds spent so far waiting for pixels, without the time for views
 
-    def plan(self, step: int) -> list[Tensor]:
-        """The images of one step that are this process's, in micro-batches."""
+    def plan(self, step: int) -> Tensor:
+        """The images [B] of one step that are this process's."""
         epoch, at = divmod(step, self.steps_per_epoch)
         if getattr(self, "_epoch", None) != epoch:
             self._epoch, self._order = epoch, self.canvas.order(self.seed, epoch)
         whole = self._order[at * self.batch_size : (at + 1) * self.batch_size]
-        return list(whole.chunk(distributed.world())[distributed.rank()].split(self.micro_batch))
+        return whole.chunk(distributed.world())[distributed.rank()]
 
-    def batches(self, start: int, steps: int) -> Iterator[list[Batch]]:
-        """The micro-batches of each step from `start` on."""
+    def batches(self, start: int, steps: int) -> Iterator[Batch]:
+        """This process's images of each step from `start` on."""
         ahead: deque[tuple[int, Tensor]] = deque()  # asked of the canvas, not yet given
 
         def wanted() -> Iterator[Tensor]:
             for step in range(start, steps):
-                for part in self.plan(step):
-                    ahead.append((step, part))
-                    yield part
+                ahead.append((step, self.plan(step)))
+                yield ahead[-1][1]
 
-        parts: list[Batch] = []
         for pixels, size in self._timed(self.canvas.iterate(wanted())):
-            parts.append(self.batch(*ahead.popleft(), pixels, size))
-            if len(parts) == self.parts:
-                yield parts
-                parts = []
+            yield self.batch(*ahead.popleft(), pixels, size)
 
     def _timed(self, batches: Iterator[tuple[Tensor, Tensor]]) -> Iterator[tuple[Tensor, Tensor]]:
         while True:
@@ -100,16 +97,15 @@ class Feed:
             found.append(f(x))
         return distributed.gather(torch.cat(found))[:count]
 
-    @property
-    def parts(self) -> int:
-        """Micro-batches a step, on each process."""
-        return -(-self.batch_size // distributed.world() // self.micro_batch)
-
     def batch(self, step: int, index: Tensor, pixels: Tensor, size: Tensor) -> Batch:
         """The views of some images [B] at some step."""
         rng = Draw(self.seed, step // self.steps_per_epoch, step, index)
-        pixels = pixels.to(self.device, non_blocking=True)
-        views, geometry = draw(self.views, pixels, size, rng, self.image_size)
+        parts = zip(*(x.split(self.micro_batch) for x in (index, pixels, size)))
+        views, geometry = joined([self._drawn(replace(rng, index=part), *rest) for part, *rest in parts])
         label = self.labels[self.canvas.shown(index)].to(self.device, non_blocking=True)
         here = index.to(self.device, non_blocking=True)
         return Batch({**views, "label": label, "index": here}, replace(rng, index=here), geometry)
+
+    def _drawn(self, rng: Draw, pixels: Tensor, size: Tensor) -> tuple[dict[str, Any], Any]:
+        pixels = pixels.to(self.device, non_blocking=True)
+        return draw(self.views, pixels, size, rng, self.image_size)

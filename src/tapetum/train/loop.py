@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from tapetum.base import distributed
 from tapetum.base.memory import keep_freed
+from tapetum.encoders.chunks import in_chunks
 from tapetum.methods.method import Method
 from tapetum.train.feed import Feed
 
@@ -19,7 +20,7 @@ PRECISIONS = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": None}
 
 @dataclass
 class Step:
-    """What one optimiser step gave: numbers to log (means over micro-batches and processes) and the seconds
+    """What one optimiser step gave: numbers to log (means over processes) and the seconds
     spent waiting for data."""
 
     number: int  # steps done so far
@@ -42,6 +43,8 @@ def fit(
 ) -> Iterator[Step]:
     """Train from step `start` to `steps`, giving control back after each.
 
+    The loss is of the whole batch; `feed.micro_batch` images of it go through a large network at once, so it
+    may be changed between two steps, and without batch norm it changes no result (encoders/chunks.py).
     Every step is a function of the method's and the optimiser's state and of the step's number: dropout's
     generator, too, is seeded anew for each, so a resumed run needs no generator's state.
     """
@@ -53,23 +56,19 @@ def fit(
     method.train()
     for step in range(start, steps):
         began = time.perf_counter()
-        parts = next(batches)
+        batch = next(batches)
         waited = time.perf_counter() - began
         torch.manual_seed(hash((seed, step, distributed.rank())))
         set_rates(step / steps)
         if step % feed.steps_per_epoch == 0:
             method.before_epoch(step / steps, partial(_over, method, feed, device, dtype))
-        outs = []
-        for batch in parts:
+        with in_chunks(method, feed.micro_batch if feed.micro_batch < len(batch) else None):
             with torch.autocast(device.type, dtype=dtype, enabled=dtype is not None):
                 out = method(batch, step / steps)
-            loss = out["loss"] / len(parts)
-            (scaler.scale(loss) if scaler else loss).backward()
-            outs.append(out)
+            (scaler.scale(out["loss"]) if scaler else out["loss"]).backward()
         numbers = _update(optimizer, parameters, clip, scaler)
-        kept = [out.pop("keep", {}) for out in outs]
-        method.after_step((step + 1) / steps, joined(kept))
-        yield Step(step + 1, averaged(outs) | numbers, waited)
+        method.after_step((step + 1) / steps, gathered(out.pop("keep", {})))
+        yield Step(step + 1, averaged(out) | numbers, waited)
 
 
 @torch.no_grad()
@@ -124,19 +123,13 @@ def _update(
 
 
 @torch.no_grad()
-def joined(kept: list[dict[str, Tensor]]) -> dict[str, Tensor]:
-    """What micro-batches and processes kept, joined along the first axis in image order."""
-    return {
-        name: distributed.gather(torch.cat([part[name].detach() for part in kept]).contiguous())
-        for name in kept[0]
-    }
+def gathered(kept: dict[str, Tensor]) -> dict[str, Tensor]:
+    """What all processes kept, joined along the first axis in image order."""
+    return {name: distributed.gather(x.detach().contiguous()) for name, x in kept.items()}
 
 
 @torch.no_grad()
-def averaged(outs: list[dict]) -> dict[str, Tensor]:
-    """The logged numbers, averaged over micro-batches and processes."""
-    names = [name for name in outs[0] if name != "keep"]
-    values = torch.stack(
-        [torch.stack([torch.as_tensor(o[n]).detach().double().cpu() for n in names]) for o in outs]
-    )
-    return dict(zip(names, distributed.mean(values.mean(0))))
+def averaged(out: dict) -> dict[str, Tensor]:
+    """The logged numbers, averaged over processes."""
+    values = torch.stack([torch.as_tensor(value).detach().double().cpu() for value in out.values()])
+    return dict(zip(out, distributed.mean(values)))

@@ -12,7 +12,6 @@ from tapetum.base.torchvision_compat import timm
 from tapetum.encoders.layers import layers
 from tapetum.methods.method import Method
 from tapetum.parts.schedule import Ramp, constant
-from tapetum.parts.state import BatchNorm
 
 NAMES = ("adamw", "sgd", "lars", "lamb", "muon")
 RATES = {"adamw": 1e-3, "lamb": 5e-3, "muon": 5e-3, "sgd": 0.06, "lars": 0.5}  # for a batch of 256
@@ -170,8 +169,3 @@ def set_rates(
         begun = settings.begun(t) if group["waits"] else 1.0
         group["lr"] = settings.rate(t, peak) * group["scale"] * follows * begun
         group["weight_decay"] = settings.decay(t) if group["decays"] else 0.0
-
-
-def has_batch_norm(module: nn.Module) -> bool:
-    """Whether images of one batch see each other through normalisation."""
-    return any(isinstance(m, BatchNorm) for m in module.modules())

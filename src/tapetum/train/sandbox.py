@@ -102,7 +102,7 @@ def feed(method: Method, batch: int = BATCH, micro: int | None = None) -> Feed:
 
 def one_batch(method: Method, step: int = 0) -> Batch:
     """The batch of one step."""
-    return next(feed(method).batches(step, step + 1))[0]
+    return next(feed(method).batches(step, step + 1))
 
 
 def train(

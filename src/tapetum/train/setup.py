@@ -13,6 +13,7 @@ from tapetum.base.console import say, warn
 from tapetum.base.errors import TapetumError
 from tapetum.data import Source, open_data
 from tapetum.data.canvas import Canvas
+from tapetum.encoders.chunks import mixes
 from tapetum.encoders.layers import freeze
 from tapetum.methods import find
 from tapetum.methods.method import Method
@@ -89,10 +90,10 @@ def prepare(given: dict[str, Any], groups: dict[str, dict], quiet: bool = False)
     )
     share = value["batch_size"] // world
     micro = value["micro_batch"] if isinstance(value["micro_batch"], int) else share
-    if micro < share and optimizer.has_batch_norm(method) and not quiet:
+    if micro < share and mixes(method) and not quiet:
         warn(
-            f"batch normalisation, and any loss over the batch, sees {micro} images at a time, not {share}: "
-            "the result differs from that of the whole batch."
+            f"batch normalisation inside {method.encoder.name} sees {micro} views at a time, not all of "
+            f"{share} images: the result differs from that of the whole batch. The loss is the whole batch's."
         )
     side = canvas_side(source, method, value["image_size"])
     canvas = Canvas(source, side, workers=value["workers"], fit=method.encoder.spec.fit).to(device)
@@ -233,19 +234,13 @@ def _plain_attention(method: Method) -> None:
 
 
 def _check_numbers(value: dict[str, Any], world: int) -> None:
-    for name in ("epochs", "steps", "batch_size", "image_size"):
-        if value[name] is not None and value[name] < 1:
+    for name in ("epochs", "steps", "batch_size", "micro_batch", "image_size"):
+        if isinstance(value[name], int) and value[name] < 1:
             raise TapetumError(f"{name} is {value[name]}; it must be at least 1.")
     if value["batch_size"] % world:
         raise TapetumError(
             f"batch_size {value['batch_size']} is for all {world} processes together and must be a "
             "multiple of that."
-        )
-    share = value["batch_size"] // world
-    micro = value["micro_batch"]
-    if isinstance(micro, int) and (micro < 1 or share % min(micro, share)):
-        raise TapetumError(
-            f"micro_batch is {micro}; it must divide the {share} images that a process takes a step."
         )
 
 

@@ -8,7 +8,7 @@ from tapetum.methods.method import Method
 from tapetum.parts.losses import squared_error
 from tapetum.parts.masks import split, take
 from tapetum.parts.predictors import patchify
-from tapetum.parts.sparse import last_map, pyramid, recorded, sparse
+from tapetum.parts.sparse import last_map, pyramid, shown_maps
 from tapetum.parts.targets import normed
 from tapetum.parts.unet import UNetDecoder
 
@@ -35,13 +35,12 @@ class SparK(Method):
         self.hidden, self.normalise = hidden, normalise
 
     def loss(self, batch, t):
-        x, net = batch["x"], self.encoder.net
+        x = batch["x"]
         _, hide = split(batch.random("mask", (self.grid**2,)), self.hidden)  # [B, M]
         shown = torch.ones(len(x), self.grid**2, dtype=torch.bool, device=x.device).scatter(1, hide, False)
         shown = shown.view(-1, 1, self.grid, self.grid)
-        with sparse(net, shown), recorded(net, self.stages) as maps:
-            self.encoder(x)
-        painted = self.decoder(list(maps.values()), shown)  # [B, C, S, S]
+        _, maps = shown_maps(self.encoder, x, shown, self.stages)
+        painted = self.decoder(maps, shown)  # [B, C, S, S]
         painted, target = (take(patchify(y, x.shape[-1] // self.grid), hide) for y in (painted, x))
         if self.normalise:
             target = normed(target, eps=1e-6)

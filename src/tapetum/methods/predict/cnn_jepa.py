@@ -12,7 +12,7 @@ from tapetum.parts.losses import precise
 from tapetum.parts.masks import masked_mean
 from tapetum.parts.predictors import separable
 from tapetum.parts.schedule import Ramp, ShareRamp
-from tapetum.parts.sparse import last_map, sparse
+from tapetum.parts.sparse import last_map, shown_maps
 from tapetum.parts.state import EMA
 
 
@@ -64,8 +64,7 @@ class CNNJEPA(Method):
         x = batch["x"]
         targets = target_blocks(batch, self.grid, self.targets, self.scale, self.ratio)
         hide = hidden_places(batch, targets, self.grid, self.blocks, self.hidden)  # [B, 1, G, G]
-        with sparse(self.encoder.net, ~hide):
-            seen = self.encoder.maps(x)  # [B, D, G, G]
+        seen, _ = shown_maps(self.encoder, x, ~hide)  # [B, D, G, G]
         said = self.predictor(torch.where(hide, self.blank[:, None, None].to(seen.dtype), seen))
         return {"loss": distance(said, self.teacher.chain[0].maps(x), hide)}
 

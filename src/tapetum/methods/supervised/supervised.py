@@ -67,7 +67,7 @@ def mixed_cross_entropy(
 ) -> Tensor:
     """Cross-entropy of logits [B, K] with label [B] at weight share [B] and with `other` at the rest.
 
-    Unknown labels (-1) count for nothing; the mean is over what is known of a micro-batch, on all processes.
+    Unknown labels (-1) count for nothing; the mean is over what is known of the batch, on all processes.
     """
     total = logits.new_zeros(())
     known = logits.new_zeros(())

@@ -112,7 +112,7 @@ class Watch:
     def _not_finite(self, step: int) -> str:
         """The images of a step whose views are not finite; a function of the step, they are drawn again."""
         feed, found = self.job.feed, []
-        for index in feed.plan(step - 1):
+        for index in feed.plan(step - 1).split(feed.micro_batch):
             batch = feed.batch(step - 1, index, *feed.canvas.fetch(index))
             whole = torch.ones(len(index), dtype=torch.bool)
             for view in tensors({name: batch[name] for name in feed.views}):
