@@ -53,13 +53,17 @@ class Feed:
         self.steps_per_epoch = max(1, len(canvas) // batch_size)
         self.reading = 0.0  # seconds spent so far waiting for pixels, without the time for views
 
-    def plan(self, step: int) -> list[Tensor]:
-        """The images of one step that are this process's, in micro-batches."""
+    def images(self, step: int) -> Tensor:
+        """The images of one step."""
         epoch, at = divmod(step, self.steps_per_epoch)
         if getattr(self, "_epoch", None) != epoch:
             self._epoch, self._order = epoch, self.canvas.order(self.seed, epoch)
-        whole = self._order[at * self.batch_size : (at + 1) * self.batch_size]
-        return list(whole.chunk(distributed.world())[distributed.rank()].split(self.micro_batch))
+        return self._order[at * self.batch_size : (at + 1) * self.batch_size]
+
+    def plan(self, step: int) -> list[Tensor]:
+        """The images of one step that are this process's, in micro-batches."""
+        mine = self.images(step).chunk(distributed.world())[distributed.rank()]
+        return list(mine.split(self.micro_batch))
 
     def batches(self, start: int, steps: int) -> Iterator[list[Batch]]:
         """The micro-batches of each step from `start` on."""

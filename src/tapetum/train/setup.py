@@ -19,6 +19,7 @@ from tapetum.methods.method import Method
 from tapetum.parts.schedule import Ramp
 from tapetum.train import defaults, launch, optimizer, sync_norm
 from tapetum.train.anchor import anchored
+from tapetum.train.attempt import parted
 from tapetum.train.checkpoint import digest
 from tapetum.train.feed import Feed
 from tapetum.train.optimizer import OptimizerSettings
@@ -87,12 +88,15 @@ def prepare(given: dict[str, Any], groups: dict[str, dict], quiet: bool = False)
     share = value["batch_size"] // world
     micro = value["micro_batch"] if isinstance(value["micro_batch"], int) else share
     if micro < share and optimizer.has_batch_norm(method) and not quiet:
-        warn(
-            f"batch normalisation, and any loss over the batch, sees {micro} images at a time, not {share}: "
-            "the result differs from that of the whole batch."
-        )
+        warn(f"{parted(micro, share)}.")
     side = canvas_side(source, method, value["image_size"])
-    canvas = Canvas(source, side, workers=value["workers"], fit=method.encoder.spec.fit).to(device)
+    canvas = Canvas(
+        source,
+        side,
+        workers=value["workers"],
+        fit=method.encoder.spec.fit,
+        timeout=value.get("read_timeout"),
+    ).to(device)
     feed = Feed(
         canvas,
         source.labels,
