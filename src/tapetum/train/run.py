@@ -37,8 +37,7 @@ class Run:
     def __init__(self, folder: Path, job: setup.Job, options: dict[str, Any]):
         self.folder, self.job, self.options = folder, job, options
         self.main = distributed.rank() == 0
-        self.metrics = folder / "metrics.jsonl"
-        self.journal = Journal(self.metrics)
+        self.metrics = Journal(folder / "metrics.jsonl")
         self.test: Source | None = None
         if options["test_data"] is not None:
             self.test = open_data(options["test_data"], labels=options["labels"])
@@ -74,8 +73,8 @@ class Run:
         if facts := checkpoint.load(folder, self.job.method, self.job.optimizer, run):
             self.kept, step = facts, facts["step"]
             resume_.taken_up(facts, self.job, self.scaler)
-        if self.main and self.metrics.exists():
-            self.first = resume_.cut(self.metrics, step)
+        if self.main and self.metrics.path.exists():
+            self.first = resume_.cut(self.metrics.path, step)
         return step
 
     # ---- the run ----
@@ -168,7 +167,7 @@ class Run:
 
     def _write(self, row: dict[str, float]) -> None:
         if self.main:
-            self.journal.add(row)
+            self.metrics.add(row)
             for log in self.loggers:
                 log(int(row["step"]), {k: v for k, v in row.items() if k != "step"})
 
@@ -214,11 +213,11 @@ class Run:
     def finish(self) -> dict[str, Any]:
         """Write what still waits, and the product."""
         if self.main:
-            for journal in (self.journal, self.watch.journal, self.mishaps):
+            for journal in (self.metrics, self.watch.journal, self.mishaps):
                 journal.close()
             Skipped(self.folder / "skipped.jsonl").add(self.job.canvas.skipped)
             product.write(self.folder, self.job)
-        rows = read_lines(self.metrics) if self.main else []
+        rows = read_lines(self.metrics.path) if self.main else []
         last = {k: v for row in rows[-5:] for k, v in row.items() if k not in CLOCK}
         return {
             "run": str(self.folder),
