@@ -1,4 +1,4 @@
-"""Faults put into training at chosen steps: losses and gradients that are no numbers, memory, disks, threads."""
+"""Faults put into training at chosen steps: losses and gradients that are no numbers, memory, disks."""
 
 import contextlib
 import errno
