@@ -21,6 +21,7 @@ TINY: dict[str, Any] = {
     **small_runs.SMALL,
     "encoder_settings": {"channels": [4, 4, 8, 8]},
     "method_settings": {"hidden": 8, "dim": 4},
+    "optimizer_settings": {"warmup": 0.0},
     "batch_size": 8,
     "eval_every": 10**6,
     "devices": "cpu",

@@ -171,8 +171,7 @@ def test_without_a_checkpoint_it_begins_again(tmp_path, monkeypatch):
     pretrain(tmp_path / "run", skips=2)
     pretrain(tmp_path / "planned")
     planned, found = rates(tmp_path / "planned"), rates(tmp_path / "run")
-    assert {s: found[s] / planned[s] for s in found if planned[s]} == {s: 0.5 for s in found if planned[s]}
-    assert list(found) == list(range(1, 9))
+    assert {s: found[s] / planned[s] for s in found} == dict.fromkeys(range(1, 9), 0.5)
 
 
 def test_it_goes_back_as_often_as_is_said_and_then_ends(tmp_path, monkeypatch, capsys):
@@ -200,7 +199,7 @@ def test_spoilt_weights_are_not_kept_and_send_the_run_back(tmp_path, monkeypatch
         weights = self.param_groups[0]["params"][0]
         if spoil and self.state[weights]["step"] == 4:
             spoil.pop()
-            weights.data.view(-1)[0] = float("inf")
+            weights.data[0] = float("inf")
 
     monkeypatch.setattr(torch.optim.AdamW, "step", step)
     pretrain(tmp_path / "run", checkpoint_steps=2)
