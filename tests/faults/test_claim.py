@@ -64,7 +64,7 @@ def test_it_is_free_after_a_run_and_when_one_fails(tmp_path):
 
 def test_a_lock_of_a_process_that_was_killed_is_none(tmp_path):
     code = "import sys, time; from pathlib import Path; from tapetum.train.claim import Claim\n"
-    code += "Claim(Path(sys.argv[1])).__enter__(); print('taken', flush=True); time.sleep(60)"
+    code += "claim = Claim(Path(sys.argv[1])); claim.__enter__(); print('taken', flush=True); time.sleep(60)"
     process = subprocess.Popen([sys.executable, "-c", code, tmp_path], stdout=subprocess.PIPE, text=True)
     assert process.stdout and process.stdout.readline() == "taken\n"
     with pytest.raises(TapetumError, match=f"process {process.pid} on"):
@@ -74,7 +74,6 @@ def test_a_lock_of_a_process_that_was_killed_is_none(tmp_path):
     assert claim.said(tmp_path / ".lock")["process"] == process.pid  # it could not say that it ended
     with Claim(tmp_path):
         assert claim.said(tmp_path / ".lock")["process"] == os.getpid()
-    assert (tmp_path / ".lock").read_bytes() == b"" if (tmp_path / ".lock").exists() else True
 
 
 @pytest.mark.parametrize(
