@@ -33,6 +33,7 @@ class Claim:
     def __init__(self, folder: Path):
         self.folder, self.path = folder, folder / FILE
         self.file: IO[bytes] | None = None
+        self.made = False
 
     def __enter__(self) -> "Claim":
         holder = self._take() if distributed.rank() == 0 else None
@@ -43,8 +44,9 @@ class Claim:
     def _take(self) -> dict[str, Any] | None:
         """Take the lock; or who has it."""
         try:
+            self.made = not self.folder.exists()
             self.folder.mkdir(parents=True, exist_ok=True)
-            self.file = self.path.open("r+b" if self.path.exists() else "w+b", buffering=0)
+            self.file = os.fdopen(os.open(self.path, os.O_RDWR | os.O_CREAT, 0o666), "r+b", buffering=0)
             if (locked := self._locked()) is False or (locked is None and alive(said(self.path))):
                 self.file.close()
                 self.file = None
@@ -87,10 +89,9 @@ class Claim:
     def __exit__(self, *_: object) -> None:
         if self.file:
             with contextlib.suppress(OSError):
-                self.file.truncate(0)
-                if [path.name for path in self.folder.iterdir()] == [FILE]:  # no run began
-                    self.path.unlink()
-                    self.folder.rmdir()
+                self.path.unlink()
+                if self.made:
+                    self.folder.rmdir()  # where no run began
             self.file.close()
 
 
