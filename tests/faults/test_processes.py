@@ -125,7 +125,10 @@ def start(*arguments: object, **environment: object) -> subprocess.Popen:
 
 
 def ended(process: subprocess.Popen) -> tuple[int, str]:
-    out, error = process.communicate(timeout=300)
+    try:
+        out, error = process.communicate(timeout=300)
+    finally:
+        process.kill()
     assert "Traceback" not in error, error
     return process.returncode, out + error
 

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 
+import tapetum
 from small_faults import SPOILT, Killed, assert_same, killed_at, pretrain, resumed, rows, spoilt
 from tapetum.base.errors import TrainingFailed
 from tapetum.methods import find
@@ -95,6 +96,8 @@ def test_a_skipped_step_is_counted_named_and_said(tmp_path, monkeypatch, capsys)
     )
     found = checkpoint.newest(tmp_path / "run" / "checkpoints")
     assert found and found[1]["mishaps"] == {"skipped": 2, "in_a_row": 0, "went_back": []}
+    told = tapetum.inspect(str(tmp_path / "run"))
+    assert (told["steps left out"], told["times it went back"]) == (2, 0)
 
 
 def test_an_image_that_is_no_number_is_named(tmp_path, monkeypatch, capsys):
