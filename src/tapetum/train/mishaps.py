@@ -1,6 +1,5 @@
 """What training does when a step gives no finite number: leave it out, go back at a lower rate, or end."""
 
-import math
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -134,7 +133,7 @@ def saving(steps: Iterator[Step], method: nn.Module, save: Callable[[Step], None
 
 def what(step: Step) -> str:
     loss, norm = (float(step.numbers[name]) for name in ("loss", "gradient_norm"))
-    return f"the loss is {loss}" + ("" if math.isfinite(loss) else f" and the gradient's norm {norm}")
+    return f"the loss is {loss} and the gradient's norm {norm}"
 
 
 def leave(folder: Path, main: bool) -> int:
