@@ -103,6 +103,7 @@ class Mishaps:
         self.went_back.append({"step": step, "back_to": to, "why": why})
         if self.main:
             self.journal.add(self.went_back[-1])
+            self.journal.close()  # what is not written would be forgotten
             warn(
                 f"{why} at step {step:,}: going back to step {to:,}, from where the learning rate is "
                 f"{self.share(to):g} of what it was planned to be."
