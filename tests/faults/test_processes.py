@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -114,9 +115,10 @@ def whole(tmp_path_factory, photos) -> Path:
     return run
 
 
-def start(*arguments: object, **environment: object) -> subprocess.Popen:
+def start(*arguments: object, how: Sequence[str] = ("-c", RUNNER), **environment: object) -> subprocess.Popen:
+    """`tapetum pretrain ...` in a process of its own."""
     return subprocess.Popen(
-        [sys.executable, "-c", RUNNER, "pretrain", *map(str, arguments)],
+        [sys.executable, *how, "pretrain", *map(str, arguments)],
         env={**os.environ, "OMP_NUM_THREADS": "1", **{n: str(v) for n, v in environment.items()}},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -197,7 +199,7 @@ def test_what_happens_to_one_of_two_processes_happens_to_both(tmp_path, photos):
     run, plugin = tmp_path / "run", tmp_path / "faulty.py"
     plugin.write_text(METHOD)
     settings = {**SETTINGS, "method": str(plugin), "devices": 2}
-    code, said = ended(start(photos, "--out", run, *typed(settings)))
+    code, said = ended(start(photos, "--out", run, *typed(settings), how=("-m", "tapetum")))
     assert code == 0, said
     assert said.count("at step 3, which is left out") == 1
     assert said.count("memory ran out in step 5 with 4 images at once on one of the processes") == 1
@@ -211,7 +213,7 @@ def test_one_of_two_processes_is_killed(tmp_path, photos):
     run, plugin = tmp_path / "run", tmp_path / "faulty.py"
     plugin.write_text(METHOD)
     settings = {**SETTINGS, "method": str(plugin), "devices": 2}
-    code, said = ended(start(photos, "--out", run, *typed(settings), DIE=1))
+    code, said = ended(start(photos, "--out", run, *typed(settings), how=("-m", "tapetum"), DIE=1))
     assert code == 1 and ("was killed" in said or "another process of this run has ended" in said), said
     assert said.count("error: ") == 1
     found = checkpoint.newest(run / "checkpoints")
