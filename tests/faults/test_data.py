@@ -74,12 +74,12 @@ def closed(path: Path) -> None:
 
 CHANGES = {
     vanish: "no such file or directory",
-    empty: "changed since it was first read",
-    cut: "changed since it was first read",
+    empty: "empty",
+    cut: "truncated",
     longer: "changed since it was first read",
     other: "changed since it was first read",
     touched: "changed since it was first read",
-    folder: "changed since it was first read",
+    folder: "is a directory",
     closed: "no such file or directory",
 }
 

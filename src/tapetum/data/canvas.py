@@ -156,9 +156,10 @@ class Canvas:
         while True:
             if i not in self.damaged:
                 try:
-                    self._unchanged(i)
                     self.source.store.expect(self.source.keys[i])
-                    return squash(self.source, i, self.side, self.fit)
+                    found = squash(self.source, i, self.side, self.fit)
+                    self._unchanged(i)
+                    return found
                 except Damaged as error:
                     self._record(i, str(error))  # which gives up before none is left
             i = (i + 1) % len(self)
