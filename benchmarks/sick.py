@@ -184,7 +184,7 @@ def patched(how: str) -> Iterator[None]:
 
 def train(case: Case, seed: int, out: Path, source: Source, **more: Any) -> list[dict]:
     """Run a case; gives its looks."""
-    settings = {**SMALL, **case.settings, **case.more, "seed": seed, **more}
+    settings = {**SMALL, **case.settings, **case.more, "seed": seed, "skips": 1, "rollbacks": 0, **more}
     if case.code:
         file = out.parent / f"{out.name}.py"
         file.write_text(case.code)

@@ -64,3 +64,16 @@ def write_rows(folder: Path, first: int, last: int, labels: bool = True) -> None
                 look if i % 5 == 0 else {"loss": 5 / (1 + i), "time": i}
             )
             file.write(json.dumps(row) + "\n")
+
+
+def typed(settings: dict[str, Any]) -> list[str]:
+    """Settings of tapetum.pretrain as they are typed on the command line."""
+    words: list[str] = []
+    for name, value in settings.items():
+        if name.endswith("_settings"):
+            group = name.removesuffix("_settings")
+            for inner, v in value.items():
+                words += [f"--{group}.{inner}", ",".join(map(str, v)) if isinstance(v, list) else str(v)]
+        else:
+            words += [f"--{name.replace('_', '-')}", str(value)]
+    return words

@@ -401,7 +401,9 @@ def test_what_goes_wrong_in_several_processes_is_one_sentence(work, capfd):
 
 def test_training_that_fails_is_exit_code_1_and_keeps_its_checkpoints(work, capsys):
     typed = f"{LONG.replace('run', 'wild')} --optimizer.name sgd --optimizer.lr 1e3 --optimizer.warmup 0"
-    code, err = ask(capsys, f"{typed} --optimizer.weight_decay 1e6 --optimizer.clip 0")
+    typed += " --optimizer.weight_decay 1e6 --optimizer.clip 0 --skips 1 --rollbacks 0"
+    code, err = ask(capsys, typed)
+    err = "".join(line for line in err.splitlines(True) if not line.startswith("warning: "))
     assert (code, err.count("\n")) == (1, 1), err
     assert err.startswith("error: the loss is ")
     assert not (work / "wild" / "encoder.safetensors").exists()
@@ -431,8 +433,8 @@ def test_a_full_disk_loses_nothing(work, model, capsys, monkeypatch, owner, name
         code, err = ask(capsys, LONG)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
-    assert (code, err.count("\n")) == (2, 1), err
-    assert err.startswith("error: cannot write")
+    found = [line for line in err.splitlines() if not line.startswith("warning: cannot write")]
+    assert (code, len(found)) == (2, 1) and found[0].startswith("error: cannot write"), err
     assert not [file for file in work.rglob("*.part*")]
     monkeypatch.undo()
     monkeypatch.chdir(work)

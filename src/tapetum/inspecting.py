@@ -53,6 +53,9 @@ def _run(path: Path) -> dict[str, Any]:
         found |= _health(looks)
     if (path / "skipped.jsonl").exists():
         found["files left out"] = len(read_lines(path / "skipped.jsonl"))
+    if (path / "mishaps.jsonl").exists() and (rows := read_lines(path / "mishaps.jsonl")):
+        back = sum("back_to" in row for row in rows)
+        found |= {"steps left out": len(rows) - back, "times it went back": back}
     if (path / "results.json").exists():
         found["results"] = _results(path / "results.json")["results"]
     return found

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from tapetum.ablating import ablate  # noqa: F401 - a verb of its own file
-from tapetum.base.settings import Amount, Count, Whole
+from tapetum.base.settings import Amount, Count, Positive, Whole
 from tapetum.base.verb import VERBS, verb  # noqa: F401 - the command line looks for them here
 from tapetum.classifiers import export, fit, predict  # noqa: F401 - verbs that make an encoder of use
 from tapetum.comparing import compare  # noqa: F401 - a verb of its own file
@@ -55,6 +55,9 @@ def pretrain(
     log_every: Count | None = None,
     checkpoint_steps: Count | None = None,
     keep_checkpoints: Count | None = None,
+    skips: Count | None = None,
+    rollbacks: Whole | None = None,
+    read_timeout: Positive | None = None,
     logger: list[str | Callable] | None = None,
     method_settings: Settings | None = None,
     encoder_settings: Settings | None = None,
@@ -94,6 +97,9 @@ def pretrain(
         log_every: steps between two lines of metrics.jsonl. [10]
         checkpoint_steps: steps between two checkpoints. [each epoch, but a minute apart]
         keep_checkpoints: how many checkpoints are kept. [2]
+        skips: steps in a row without finite numbers, before the run goes back to its last checkpoint. [10]
+        rollbacks: how often it goes back, each time to learn at half the rate; then it ends. [2]
+        read_timeout: seconds that reading images may take before the run ends. [300]
         logger: tensorboard, wandb, mlflow; from Python also a function of (step, numbers).
 
     Settings of a group are typed --method.temperature 0.2, --views.crop.scale 0.2,1 or --optimizer.lr 1e-3

@@ -39,7 +39,10 @@ def gradients(method) -> dict[str, torch.Tensor]:
 
 
 def apart(one: torch.Tensor, other: torch.Tensor) -> float:
-    return float((one.detach().double() - other.detach().double()).norm() / one.detach().double().norm().clamp(min=1e-12))
+    return float(
+        (one.detach().double() - other.detach().double()).norm()
+        / one.detach().double().norm().clamp(min=1e-12)
+    )
 
 
 def test_simclr_at_4_times_64_is_that_at_256(monkeypatch):

@@ -63,7 +63,7 @@ def test_a_loss_that_is_no_number_fails_and_leaves_the_last_good_checkpoint(tmp_
         lambda self, batch, t: {"loss": loss(self, batch, t)["loss"] / (0.0 if t > 0.5 else 1.0)},
     )
     with pytest.raises(TrainingFailed, match=r"the loss is (inf|nan).*at step 6.*lr"):
-        pretrain(tmp_path / "run", steps=8, checkpoint_steps=1, log_every=100)
+        pretrain(tmp_path / "run", steps=8, checkpoint_steps=1, log_every=100, skips=1, rollbacks=0)
     found = checkpoint.newest(tmp_path / "run" / "checkpoints")
     assert found and found[1]["step"] == 5  # t is 0.5 in the fifth step, and 0.625 in the sixth
     assert not (tmp_path / "run" / "encoder.safetensors").exists()
@@ -79,7 +79,7 @@ def test_a_gradient_that_is_no_number_is_not_saved(tmp_path, monkeypatch):
 
     monkeypatch.setattr(kind, "loss", broken)
     with pytest.raises(TrainingFailed, match="gradient's norm nan at step 4"):
-        pretrain(tmp_path / "run", checkpoint_steps=1, log_every=100)
+        pretrain(tmp_path / "run", checkpoint_steps=1, log_every=100, skips=1, rollbacks=0)
     found = checkpoint.newest(tmp_path / "run" / "checkpoints")
     assert found and found[1]["step"] == 3
 
@@ -246,7 +246,7 @@ def test_a_full_disk_leaves_earlier_checkpoints(tmp_path, monkeypatch):
 
     monkeypatch.setattr(checkpoint, "_write", full)
     with pytest.raises(TapetumError, match=r"No space left on device.*untouched"):
-        pretrain(tmp_path / "run", checkpoint_steps=1)
+        pretrain(tmp_path / "run", checkpoint_steps=1, steps=2)
     assert [path.name for path in (tmp_path / "run" / "checkpoints").iterdir()] == ["step_00000001"]
 
 

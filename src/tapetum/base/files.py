@@ -87,7 +87,7 @@ def read_json(path: str | Path) -> Any:
         return json.loads(Path(path).read_text())
     except FileNotFoundError:
         raise TapetumError(f"there is no file {path}.") from None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise TapetumError(f"{path} is not readable JSON: {error}.") from error
 
 
@@ -98,9 +98,21 @@ def write_lines(path: str | Path, rows: Iterable[dict]) -> None:
 
 def append_line(path: str | Path, row: dict) -> None:
     """Add one JSON line."""
+    append(path, json.dumps(row) + "\n")
+
+
+def append(path: str | Path, text: str) -> None:
+    """Add text at the end of a file, or nothing of it. Raises TapetumError when the disk is full."""
     try:
-        with Path(path).open("a") as handle:
-            handle.write(json.dumps(row) + "\n")
+        with Path(path).open("ab", buffering=0) as handle:
+            before, rest = handle.seek(0, os.SEEK_END), text.encode()
+            try:
+                while rest:
+                    rest = rest[handle.write(rest) :]
+            except OSError:
+                with contextlib.suppress(OSError):
+                    handle.truncate(before)
+                raise
     except OSError as error:
         raise TapetumError(f"cannot write {path}: {error.strerror or error}.") from error
 

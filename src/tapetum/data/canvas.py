@@ -1,19 +1,20 @@
 """Training pixels: every image squashed to one square size, held in memory or read ahead by threads."""
 
+import contextlib
 import itertools
 import os
 import threading
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 
 from tapetum.base.console import Progress
 from tapetum.base.errors import TapetumError
-from tapetum.base.threads import read_ahead
+from tapetum.base.threads import Late, Pool, read_ahead
 from tapetum.data.decode import Damaged
 from tapetum.data.order import order
 from tapetum.data.resize import resized
@@ -32,7 +33,9 @@ class Canvas:
 
     An image that cannot be read is replaced by the next one that can. It stands in `skipped`, is told to
     `on_damage` as {"path", "reason"} as soon as it is found, and `shown` says what replaced it. More than the
-    share `max_damaged` of them raises TapetumError.
+    share `max_damaged` of them raises TapetumError. One whose file has changed since it was first read counts
+    as damaged, where the store can tell (length and time of change; from another with the same of both it
+    cannot). Where threads read, a read that takes more than `timeout` seconds raises TapetumError.
     """
 
     def __init__(
@@ -43,17 +46,19 @@ class Canvas:
         max_damaged: float = 0.1,
         workers: int | None = None,
         fit: str = "crop",
+        timeout: float | None = None,
     ):
         self.source, self.side, self.fit = source, side, fit
         self.workers = cores() if workers is None else workers
-        self.max_damaged = max_damaged
+        self.max_damaged, self.timeout = max_damaged, timeout
+        self._stamps = np.zeros(len(source), np.int64)  # hashes of what was read first, 0 = not yet
         self.damaged: dict[int, str] = {}
         self.on_damage: Callable[[dict[str, str]], None] | None = None
         self.pixels: torch.Tensor | None = None  # [N, C, side, side]
         self.sizes: torch.Tensor | None = None  # [N, 2], height and width
         self.pinned = False
         self._lock = threading.Lock()
-        self._pool = ThreadPoolExecutor(self.workers, "tapetum-read") if self.workers else None
+        self._pool = Pool(self.workers, "tapetum-read") if self.workers else None
         if memory_limit is None:
             memory_limit = free_memory() // 4 // beside()
         if len(source) * source.form.channels * side * side <= memory_limit:
@@ -104,9 +109,10 @@ class Canvas:
             return
         ahead = max(4 * self.workers, 2 * -(-len(first) // _CHUNK))
         parts = self._parts(itertools.chain([first], todo))
-        for pixels, sizes, last in read_ahead(self._pool, self._fill, parts, ahead):
-            if last:
-                yield pixels, sizes
+        with self._answering(lambda part: [part[0][row] for row in part[1]]):
+            for pixels, sizes, last in read_ahead(self._pool, self._fill, parts, ahead, self.timeout):
+                if last:
+                    yield pixels, sizes
 
     def to(self, device: torch.device | str) -> "Canvas":
         """Bring the images close to a device: held ones move there if they take up to a quarter of its free
@@ -151,10 +157,33 @@ class Canvas:
             if i not in self.damaged:
                 try:
                     self.source.store.expect(self.source.keys[i])
-                    return squash(self.source, i, self.side, self.fit)
+                    found = squash(self.source, i, self.side, self.fit)
+                    self._unchanged(i)
+                    return found
                 except Damaged as error:
                     self._record(i, str(error))  # which gives up before none is left
             i = (i + 1) % len(self)
+
+    def _unchanged(self, i: int) -> None:
+        """Raises Damaged where the file of image i is not the one that was read before."""
+        store = self.source.store
+        if stamp := store.stamp(self.source.keys[i]) if store.near else None:
+            if self._stamps[i] not in (0, hash(stamp)):
+                raise Damaged("changed since it was first read")
+            self._stamps[i] = hash(stamp)
+
+    @contextlib.contextmanager
+    def _answering(self, images: Callable[[Any], Iterable[int]]) -> Iterator[None]:
+        """Says which images a read that never ends was for."""
+        try:
+            yield
+        except Late as late:
+            first, *more = images(late.item)
+            others = f" or of one of the {len(more)} after it" if more else ""
+            raise TapetumError(
+                f"{self.source.name} gives no answer: reading {self.source.paths[first]}{others} has taken "
+                f"more than {self.timeout:g} seconds (--read-timeout); look at the disk or the network."
+            ) from None
 
     def _hold(self) -> None:
         """Decode everything once."""
@@ -171,8 +200,8 @@ class Canvas:
             return len(part)
 
         parts = (range(start, min(start + _CHUNK, count)) for start in range(0, count, _CHUNK))
-        with Progress(count, "reading images") as progress:
-            for done in read_ahead(self._pool, fill, parts, 4 * self.workers):
+        with Progress(count, "reading images") as progress, self._answering(list):
+            for done in read_ahead(self._pool, fill, parts, 4 * self.workers, self.timeout):
                 progress.advance(done)
         for i in self.damaged:
             self.pixels[i], self.sizes[i] = self.pixels[self._stand_in(i)], self.sizes[self._stand_in(i)]

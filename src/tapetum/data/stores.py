@@ -55,6 +55,7 @@ class Store:
     side      no image has a longer shorter side, where that is known of all
     squares   `read` with at_least gives squares, whatever the true proportions
     encoded   content is an image file
+    near      a stamp costs next to nothing
     """
 
     channels: int | None = None
@@ -62,6 +63,7 @@ class Store:
     side: int | None = None
     squares = False
     encoded = True
+    near = False
 
     def content(self, key: Any) -> bytes:
         """The bytes of one image; raises Damaged."""
@@ -95,6 +97,8 @@ class Store:
 
 class Files(Store):
     """Files below a folder; a key is a path relative to it."""
+
+    near = True
 
     def __init__(self, root: Path):
         self.root = str(root.absolute())
@@ -185,6 +189,8 @@ def _allow_open(files: int) -> None:
 class Tar(Store):
     """Members of tar files; a key is (number of the file, offset, length)."""
 
+    near = True
+
     def __init__(self, paths: list[Path]):
         self.paths = [str(path.absolute()) for path in paths]
         self.parts = [Pread(path) for path in self.paths]
@@ -214,6 +220,7 @@ class Tar(Store):
 class Zip(Store):
     """Members of a zip file; a key is (header offset, packed length, length, packing, checksum)."""
 
+    near = True
     METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2)
 
     def __init__(self, path: Path):

@@ -14,6 +14,7 @@ NAMED = ("method", "encoder")  # groups whose owner is itself a setting, `method
 MACHINE = (  # what may change when a run goes on
     *("devices", "workers", "micro_batch", "eval_every", "test_data", "log_every", "logger"),
     *("checkpoint_steps", "keep_checkpoints", "resume", "out", "stop_when"),
+    *("skips", "rollbacks", "read_timeout"),
 )
 BOUND = ("data", "budget", "plan")  # checked by fingerprint, or only of use before a run
 FACTS = ("fingerprint", "method_sha256")  # what the run found out, rather than was told

@@ -20,6 +20,9 @@ PLAIN = {  # what needs no look at the data
     "devices": "auto",
     "log_every": 10,
     "keep_checkpoints": 2,
+    "skips": 10,
+    "rollbacks": 2,
+    "read_timeout": 300.0,
 }
 
 

@@ -6,11 +6,19 @@ import sys
 import time
 from importlib import metadata
 from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
 import torch
 
 from tapetum.base import distributed
+from tapetum.base.files import write_json
+from tapetum.train import config
+
+
+def note(path: Path) -> None:
+    """Add this start to a list in a JSON file."""
+    write_json(path, [*config.read_json_list(path), environment()])
 
 
 def environment() -> dict[str, Any]:

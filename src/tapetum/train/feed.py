@@ -55,13 +55,16 @@ class Feed:
         self.steps_per_epoch = max(1, len(canvas) // batch_size)
         self.reading = 0.0  # seconds spent so far waiting for pixels, without the time for views
 
-    def plan(self, step: int) -> Tensor:
-        """The images [B] of one step that are this process's."""
+    def images(self, step: int) -> Tensor:
+        """The images of one step."""
         epoch, at = divmod(step, self.steps_per_epoch)
         if getattr(self, "_epoch", None) != epoch:
             self._epoch, self._order = epoch, self.canvas.order(self.seed, epoch)
-        whole = self._order[at * self.batch_size : (at + 1) * self.batch_size]
-        return whole.chunk(distributed.world())[distributed.rank()]
+        return self._order[at * self.batch_size : (at + 1) * self.batch_size]
+
+    def plan(self, step: int) -> Tensor:
+        """The images [B] of one step that are this process's."""
+        return self.images(step).chunk(distributed.world())[distributed.rank()]
 
     def batches(self, start: int, steps: int) -> Iterator[Batch]:
         """This process's images of each step from `start` on."""

@@ -14,8 +14,12 @@ import torch.distributed as dist
 from torch import multiprocessing
 
 from tapetum.base import distributed
-from tapetum.base.errors import TapetumError
+from tapetum.base.console import warn
+from tapetum.base.errors import TapetumError, TrainingFailed
+from tapetum.train.attempt import Shortage
 from tapetum.train.stop import REQUEUE, SIGNALS
+
+GONE = ("onnection closed", "onnection reset", "Broken pipe", "onnection refused", "NCCL error")
 
 
 def count(devices: "str | int") -> int:
@@ -86,7 +90,7 @@ def spawn(world: int, body: Callable, arguments: dict) -> None:
         port = s.getsockname()[1]
     threads = max(1, torch.get_num_threads() // world)
     said = multiprocessing.get_context("spawn").SimpleQueue()
-    context = multiprocessing.start_processes(
+    context: Any = multiprocessing.start_processes(
         _child, (world, port, threads, said, body, arguments), nprocs=world, join=False, start_method="spawn"
     )
     assert context
@@ -109,18 +113,43 @@ def spawn(world: int, body: Callable, arguments: dict) -> None:
             raise said.get() from None
         if asked:  # a process that had not begun yet dies of the signal; the answer is the same
             sys.exit(130 if signal.SIGINT in asked else REQUEUE)
+        if (name := getattr(error, "signal_name", None)) or error.exit_code < 0:
+            raise TrainingFailed(
+                f"process {error.error_index} of {world} was killed ({name or error.exit_code}); where "
+                "nobody did it, the machine's memory ran out. All up to the last checkpoint is kept."
+            ) from None
         sys.exit(error.exit_code)
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
 
 
+def spawned(world: int, body: Callable, arguments: dict) -> None:
+    """`spawn`; all begin again with smaller portions where memory ran out on one of them."""
+    while True:
+        try:
+            return spawn(world, body, arguments)
+        except Shortage as short:
+            warn(f"{short} That is done now.")
+            given = {**arguments["given"], "micro_batch": short.micro}
+            arguments = {**arguments, "given": given, "resume": True}
+
+
 @contextlib.contextmanager
 def group() -> Iterator[None]:
-    """Join the processes of this run, if there are several, and leave them at the end."""
+    """Join the processes of this run, if there are several, and leave them at the end.
+
+    Raises TrainingFailed where another of them has gone.
+    """
     joined = distributed.start()
     try:
         yield
+    except RuntimeError as error:
+        if joined and any(text in str(error) for text in GONE):
+            raise TrainingFailed(
+                "another process of this run has ended; all up to the last checkpoint is kept."
+            ) from error
+        raise
     finally:
         if joined:
             dist.destroy_process_group()

@@ -11,8 +11,9 @@ from torch import Tensor, nn
 
 from tapetum.base import distributed
 from tapetum.base.memory import keep_freed
-from tapetum.encoders.chunks import in_chunks
+from tapetum.encoders.chunks import in_chunks, mixes
 from tapetum.methods.method import Method
+from tapetum.train.attempt import Statistics, finite, halve, ran_out
 from tapetum.train.feed import Feed
 
 PRECISIONS = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": None}
@@ -26,6 +27,7 @@ class Step:
     number: int  # steps done so far
     numbers: dict[str, Tensor]
     waited: float
+    skipped: bool = False  # the loss or the gradient is no finite number: the step has changed nothing
 
 
 def fit(
@@ -52,23 +54,41 @@ def fit(
     device = next(method.parameters()).device
     dtype = PRECISIONS[precision]
     parameters = [p for p in method.parameters() if p.requires_grad]
-    batches = feed.batches(start, steps)
+    batches, statistics = feed.batches(start, steps), Statistics(method)
     method.train()
+    begun = -1  # the last step whose epoch's beginning is done
     for step in range(start, steps):
-        began = time.perf_counter()
-        batch = next(batches)
-        waited = time.perf_counter() - began
-        torch.manual_seed(hash((seed, step, distributed.rank())))
-        set_rates(step / steps)
-        if step % feed.steps_per_epoch == 0:
-            method.before_epoch(step / steps, partial(_over, method, feed, device, dtype))
-        with in_chunks(method, feed.micro_batch if feed.micro_batch < len(batch) else None):
-            with torch.autocast(device.type, dtype=dtype, enabled=dtype is not None):
-                out = method(batch, step / steps)
-            (scaler.scale(out["loss"]) if scaler else out["loss"]).backward()
-        numbers = _update(optimizer, parameters, clip, scaler)
-        method.after_step((step + 1) / steps, gathered(out.pop("keep", {})))
-        yield Step(step + 1, averaged(out) | numbers, waited)
+        statistics.keep()
+        while True:
+            try:
+                began = time.perf_counter()
+                batch = next(batches)
+                waited = time.perf_counter() - began
+                torch.manual_seed(hash((seed, step, distributed.rank())))
+                set_rates(step / steps)
+                if step % feed.steps_per_epoch == 0 and begun != step:
+                    method.before_epoch(step / steps, partial(_over, method, feed, device, dtype))
+                    begun = step
+                with in_chunks(method, feed.micro_batch if feed.micro_batch < len(batch) else None):
+                    with torch.autocast(device.type, dtype=dtype, enabled=dtype is not None):
+                        out = method(batch, step / steps)
+                    (scaler.scale(out["loss"]) if scaler else out["loss"]).backward()
+                break
+            except Exception as error:
+                statistics.restore()
+                optimizer.zero_grad(set_to_none=True)
+                if not ran_out(error):
+                    raise
+            halve(feed, step, mixes(method))
+            batches = feed.batches(step, steps)
+        numbers = averaged(out)
+        norm, taken = _update(optimizer, parameters, clip, scaler, numbers["loss"])
+        if taken:
+            method.after_step((step + 1) / steps, gathered(out.pop("keep", {})))
+        else:
+            statistics.restore()
+        spoilt = not taken and not (scaler and finite(numbers["loss"]) and scaler.get_scale() >= 1)
+        yield Step(step + 1, numbers | {"gradient_norm": norm}, waited, spoilt)
 
 
 @torch.no_grad()
@@ -107,19 +127,27 @@ def _update(
     parameters: list[nn.Parameter],
     clip: float,
     scaler: torch.amp.GradScaler | None,
-) -> dict[str, Tensor]:
-    """Average the gradients over processes, clip them, and take the step."""
+    loss: Tensor,
+) -> tuple[Tensor, bool]:
+    """Average the gradients over processes, clip them, and take the step unless they or the loss (the mean
+    over processes) are not finite. Gives the gradient's norm and whether the step was taken.
+
+    On a GPU the one wait for the numbers to log comes here, before the step is taken and not after it: as
+    many waits, and the same work between two of them.
+    """
     distributed.average_gradients(parameters)  # first: what overflows in one process overflows in all
     if scaler:
         scaler.unscale_(optimizer)
-    norm = torch.nn.utils.clip_grad_norm_(parameters, clip if clip else float("inf"))
+    norm = torch.nn.utils.clip_grad_norm_(parameters, clip if clip else float("inf")).cpu()
+    taken = finite(loss, norm)
     if scaler:
-        scaler.step(optimizer)
-        scaler.update()
-    else:
+        if taken:
+            scaler.step(optimizer)
+        scaler.update()  # after an overflow to a lower scale
+    elif taken:
         optimizer.step()
     optimizer.zero_grad(set_to_none=True)
-    return {"gradient_norm": norm}
+    return norm, taken
 
 
 @torch.no_grad()

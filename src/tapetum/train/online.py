@@ -1,6 +1,9 @@
 """Is it learning? A look at the features of a few images while training: kNN, or effective rank."""
 
+from __future__ import annotations
+
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -15,6 +18,9 @@ from tapetum.measure.knn import knn_accuracy, knn_scores
 from tapetum.measure.spectrum import effective_rank
 from tapetum.train.loop import evaluating
 
+if TYPE_CHECKING:
+    from tapetum.train.setup import Job
+
 
 @dataclass
 class Sample:
@@ -23,6 +29,15 @@ class Sample:
     pixels: Tensor  # [N, 3, S, S] uint8
     labels: Tensor  # [N] int64, -1 = unknown
     index: Tensor  # [N] int64, where they stand in the source
+
+
+def samples(job: Job, test: Source | None) -> tuple[Sample, Sample | None]:
+    """The images of a run that are looked at while it trains, and those held out."""
+    encoder, seed, held_out = job.method.product(), job.config["seed"], None
+    if test is not None:
+        held_out = sample(test, encoder, 1000, seed)
+        held_out.labels = renumbered(held_out.labels, test.classes, job.source.classes)
+    return sample(job.source, encoder, 4000 if held_out else 2000, seed), held_out
 
 
 def sample(source: Source, encoder: Encoder, most: int, seed: int) -> Sample:

@@ -4,7 +4,11 @@ import shlex
 from pathlib import Path
 from typing import Any
 
+import torch
+
+from tapetum.base.console import warn
 from tapetum.base.errors import TapetumError
+from tapetum.base.files import read_lines, short_id, write_lines
 from tapetum.train import checkpoint, config, setup
 
 
@@ -27,7 +31,7 @@ def where(resume: str | None, out: Path | None, plan: bool) -> tuple[bool, Path 
         again = f"--resume {shlex.quote(str(out))}"
         raise TapetumError(f"{out} already holds a run; go on with {again}, or choose another --out.")
     # what a run that was killed before its config.yaml stood leaves behind
-    begun = {"method.py", "skipped.jsonl"} if resume == "auto" else set()
+    begun = {".lock"} | ({"method.py", "skipped.jsonl"} if resume == "auto" else set())
     if out.exists() and (
         not out.is_dir() or any(p.suffix != ".part" and p.name not in begun for p in out.iterdir())
     ):
@@ -70,6 +74,33 @@ def _typed_again(method: str | None, folder: Path, sha256: str | None) -> str:
     if checkpoint.digest(copy) != sha256:
         raise TapetumError(f"{copy} is not what it was when {folder} began; start a new run with it.")
     return str(copy)
+
+
+def identity(folder: Path) -> str:
+    """12 hex digits that name a run by what it learns from and how; its checkpoints bear them."""
+    own = config.read(folder / "config.yaml")
+    return short_id({n: str(v) for n, v in own.items() if n not in (*config.MACHINE, *config.BOUND)})
+
+
+def taken_up(facts: dict[str, Any], job: setup.Job, scaler: torch.amp.GradScaler | None) -> None:
+    """Give a run what its checkpoint knows besides method and optimiser."""
+    if scaler and facts["scaler"]:
+        scaler.load_state_dict(facts["scaler"])
+    planned, portion = facts["micro_batch"]
+    if planned == job.feed.micro_batch:  # else another was asked for
+        job.feed.micro_batch = portion  # a smaller one where memory ran out
+    if facts["threads"] != torch.get_num_threads() and job.device.type == "cpu":
+        warn(
+            f"the checkpoint was made with {facts['threads']} threads, this process has "
+            f"{torch.get_num_threads()}: the last bits may differ."
+        )
+
+
+def cut(metrics: Path, step: int) -> dict[str, float]:
+    """Remove the numbers written after a step; gives those from before training."""
+    rows = [row for row in read_lines(metrics) if row["step"] <= step and (step or row["step"])]
+    write_lines(metrics, rows)
+    return next((row for row in rows if row["step"] == 0), {})
 
 
 def check_same(folder: Path, job: setup.Job) -> None:

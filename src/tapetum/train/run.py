@@ -5,25 +5,25 @@ import shutil
 import signal
 import time
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import torch
-from safetensors.torch import save_file
-from torch import nn
 
 from tapetum.base import console, distributed, memory
 from tapetum.base.console import Progress, duration, say, warn
 from tapetum.base.errors import TapetumError
-from tapetum.base.files import append_line, read_lines, replacing, write_json, write_lines
+from tapetum.base.files import read_lines
+from tapetum.base.journal import Journal
 from tapetum.data import Source, open_data
-from tapetum.train import checkpoint, config, defaults, launch, online, setup
+from tapetum.train import checkpoint, config, defaults, environment, launch, online, product, setup
 from tapetum.train import resume as resume_
-from tapetum.train.environment import environment
+from tapetum.train.claim import Claim
 from tapetum.train.health.watch import Watch, due
 from tapetum.train.loggers import Logger
 from tapetum.train.loggers import build as build_loggers
 from tapetum.train.loggers import check as check_loggers
 from tapetum.train.loop import Step, fit
+from tapetum.train.mishaps import GoBack, Mishaps, saving
 from tapetum.train.skipped import Skipped
 from tapetum.train.stop import REQUEUE, Stop
 
@@ -37,7 +37,7 @@ class Run:
     def __init__(self, folder: Path, job: setup.Job, options: dict[str, Any]):
         self.folder, self.job, self.options = folder, job, options
         self.main = distributed.rank() == 0
-        self.metrics = folder / "metrics.jsonl"
+        self.metrics = Journal(folder / "metrics.jsonl")
         self.test: Source | None = None
         if options["test_data"] is not None:
             self.test = open_data(options["test_data"], labels=options["labels"])
@@ -46,8 +46,9 @@ class Run:
         self.waited = 0.0
         self.last_saved = time.monotonic()
         self.scaler = torch.amp.GradScaler() if job.config["precision"] == "fp16" else None
+        self.planned = job.feed.micro_batch
         self.first: dict[str, float] = {}  # what the online look saw before the first step
-        self.watched: dict[str, Any] = {}  # what the checkpoint keeps for the health
+        self.kept: dict[str, Any] = {}  # the facts of the checkpoint that it goes on from
 
     # ---- beginning ----
 
@@ -61,32 +62,19 @@ class Run:
         self.note_environment()
 
     def note_environment(self) -> None:
-        """Add this start to environment.json: command, packages, hardware."""
+        """Add this start to environment.json."""
         if self.main:
-            path = self.folder / "environment.json"
-            write_json(path, [*(config.read_json_list(path)), environment()])
+            environment.note(self.folder / "environment.json")
 
     def resume(self) -> int:
         """Load the newest whole checkpoint and cut the numbers written after it. Returns the step."""
-        newest = checkpoint.newest(self.folder / "checkpoints")
-        if newest is None:
-            step = 0
-        else:
-            path, facts = newest
-            step = facts["step"]
-            checkpoint.restore(path, facts, self.job.method, self.job.optimizer)
-            self.watched = facts.get("health", {})
-            if self.scaler and facts["scaler"]:
-                self.scaler.load_state_dict(facts["scaler"])
-            if facts["threads"] != torch.get_num_threads() and self.job.device.type == "cpu":
-                warn(
-                    f"the checkpoint was made with {facts['threads']} threads, this process has "
-                    f"{torch.get_num_threads()}: the last bits may differ."
-                )
-        if self.main and self.metrics.exists():
-            rows = [row for row in read_lines(self.metrics) if row["step"] <= step and (step or row["step"])]
-            write_lines(self.metrics, rows)
-            self.first = next((row for row in rows if row["step"] == 0), {})
+        folder, step = self.folder / "checkpoints", 0
+        run = resume_.identity(self.folder)
+        if facts := checkpoint.load(folder, self.job.method, self.job.optimizer, run):
+            self.kept, step = facts, facts["step"]
+            resume_.taken_up(facts, self.job, self.scaler)
+        if self.main and self.metrics.path.exists():
+            self.first = resume_.cut(self.metrics.path, step)
         return step
 
     # ---- the run ----
@@ -95,10 +83,11 @@ class Run:
         """From step `start` to the end; raises SystemExit when asked to stop."""
         job, per_epoch = self.job, self.job.feed.steps_per_epoch
         self._note_skipped()
-        bank, held_out = self._samples()
+        bank, held_out = online.samples(job, self.test)
         self.loggers = build_loggers(self.options["logger"], self.folder, job.config) if self.main else []
         every = (self.options["eval_every"] or max(1, job.config["epochs"] // 10)) * per_epoch
-        self.watch = Watch(self.folder, job, bank, start, self.watched)
+        self.watch = Watch(self.folder, job, bank, start, self.kept.get("health", {}))
+        self.mishaps = Mishaps(self.folder, job, self.options, start, self.kept.get("mishaps", {}))
         if start == 0:
             self.first = self._look(0, bank, held_out)
             self._watch(Step(0, {}, 0.0))
@@ -108,7 +97,7 @@ class Run:
             job.feed,
             steps=job.steps,
             start=start,
-            set_rates=job.set_rates,
+            set_rates=self.mishaps.set_rates,
             precision=job.config["precision"],
             clip=job.settings.clip,
             seed=job.config["seed"],
@@ -118,12 +107,13 @@ class Run:
         stop.training = True
         with Progress(job.steps * batch, "pretraining", done=start * batch) as progress:
             before = time.monotonic()
-            for step in steps:
+            for step in saving(steps, job.method, self._save):
                 self.waited += step.waited
                 last, asked = step.number == job.steps, stop.asked()
-                save = last or asked != 0 or self._due(step.number)
-                self.watch.note(step, weights=save)
-                if last or step.number % self.options["log_every"] == 0:
+                save = last or asked != 0 or (self._due(step.number) and not step.skipped)
+                self.mishaps.note(step, self.watch, weights=save)
+                self.watch.note(step)
+                if not step.skipped and (last or step.number % self.options["log_every"] == 0):
                     self._log(step, batch / max(time.monotonic() - before, 1e-9))
                 before = time.monotonic()
                 share = self.waited / max(before - self.began, 1e-9)
@@ -133,7 +123,7 @@ class Run:
                 if due(step.number, job.steps):
                     self._watch(step)
                 if save:
-                    self._save(step)
+                    self._save(step, must=last or asked != 0)
                 if asked and not last:
                     self._stopped(asked)
 
@@ -142,15 +132,7 @@ class Run:
         skipped, canvas = Skipped(self.folder / "skipped.jsonl"), self.job.canvas
         if self.main:
             skipped.add([*self.job.source.skipped, *canvas.skipped])
-        canvas.on_damage = lambda row: skipped.add([row])
-
-    def _samples(self) -> tuple[online.Sample, online.Sample | None]:
-        job, encoder = self.job, self.job.method.product()
-        held_out = None
-        if self.test is not None:
-            held_out = online.sample(self.test, encoder, 1000, job.config["seed"])
-            held_out.labels = online.renumbered(held_out.labels, self.test.classes, job.source.classes)
-        return online.sample(job.source, encoder, 4000 if held_out else 2000, job.config["seed"]), held_out
+        canvas.on_damage = skipped.note
 
     def _look(self, step: int, bank: online.Sample, held_out: online.Sample | None) -> dict[str, float]:
         numbers = online.look(self.job.method.product(), bank, held_out)
@@ -171,7 +153,7 @@ class Run:
         for log in self.loggers:
             log(step.number, {f"health.{k}": v for k, v in numbers.items() if not isinstance(v, list)})
         if self.options.get("stop_when") == "sick" and step.number < self.job.steps and self.watch.stops():
-            self._save(step)
+            self._save(step, must=True)
             distributed.gather(torch.zeros(1))  # none leaves before the checkpoint stands
             raise self.watch.ended()
 
@@ -185,7 +167,7 @@ class Run:
 
     def _write(self, row: dict[str, float]) -> None:
         if self.main:
-            append_line(self.metrics, row)
+            self.metrics.add(row)
             for log in self.loggers:
                 log(int(row["step"]), {k: v for k, v in row.items() if k != "step"})
 
@@ -198,13 +180,25 @@ class Run:
         due = since > 600 or (step % self.job.feed.steps_per_epoch == 0 and since > 60)
         return bool(distributed.gather(torch.tensor([due])).any()) if distributed.world() > 1 else due
 
-    def _save(self, step: Step) -> None:
+    def _save(self, step: Step, must: bool = False) -> None:
+        """Write a checkpoint; what cannot be written ends the run only where it `must` be."""
         if self.main:
-            facts: dict[str, Any] = {"threads": torch.get_num_threads(), "method": self.job.config["method"]}
-            facts["scaler"] = self.scaler.state_dict() if self.scaler else None
-            facts["health"] = self.watch.state()
+            facts: dict[str, Any] = {
+                "run": resume_.identity(self.folder),
+                "method": self.job.config["method"],
+                "threads": torch.get_num_threads(),
+                "micro_batch": [self.planned, self.job.feed.micro_batch],
+                "scaler": self.scaler.state_dict() if self.scaler else None,
+                "health": self.watch.state(),
+                "mishaps": self.mishaps.state(),
+            }
             folder, keep = self.folder / "checkpoints", self.options["keep_checkpoints"]
-            checkpoint.save(folder, step.number, self.job.method, self.job.optimizer, facts, keep)
+            try:
+                checkpoint.save(folder, step.number, self.job.method, self.job.optimizer, facts, keep)
+            except TapetumError as error:
+                if must:
+                    raise
+                warn(f"{error} Training goes on, and the next one is tried in its time.")
         self.last_saved = time.monotonic()
 
     def _stopped(self, number: int) -> None:
@@ -217,16 +211,13 @@ class Run:
         raise SystemExit(130 if number == signal.SIGINT else REQUEUE)
 
     def finish(self) -> dict[str, Any]:
-        """Write the product: encoder.safetensors, encoder.json and, where the method predicts, the head."""
-        product = self.job.method.product()
+        """Write what still waits, and the product."""
         if self.main:
-            product.save(self.folder)
-            if hasattr(self.job.method, "predict"):
-                head = cast(nn.Module, self.job.method.classifier).state_dict()
-                with replacing(self.folder / "head.safetensors") as path:
-                    save_file({n: t.detach().cpu().contiguous() for n, t in head.items()}, path)
-                write_json(self.folder / "head.json", {"classes": self.job.source.classes})
-        rows = read_lines(self.metrics) if self.main else []
+            for journal in (self.metrics, self.watch.journal, self.mishaps):
+                journal.close()
+            Skipped(self.folder / "skipped.jsonl").add(self.job.canvas.skipped)
+            product.write(self.folder, self.job)
+        rows = read_lines(self.metrics.path) if self.main else []
         last = {k: v for row in rows[-5:] for k, v in row.items() if k not in CLOCK}
         return {
             "run": str(self.folder),
@@ -266,35 +257,44 @@ def pretrain(
     world = launch.count(given["devices"])
     arguments: dict[str, Any] = {"given": given, "groups": groups, "folder": folder, "resume": resume}
     if world > 1 and not launch.launched():
-        launch.spawn(world, body, arguments)
+        launch.spawned(world, body, arguments)
         return {"run": str(folder)}
     return body(**arguments)
 
 
 def body(given: dict[str, Any], groups: dict[str, dict], folder: Path, resume: bool) -> dict[str, Any]:
     """What each process does."""
-    with Stop() as stop, launch.group():
-        quiet = distributed.rank() > 0
-        job = setup.prepare(given, groups, quiet)
-        run = Run(
-            folder, job, {**given, "plugin": given["method"] if given["method"].endswith(".py") else None}
-        )
-        if resume:
-            resume_.check_same(folder, job)
-            start = run.resume()
-            run.note_environment()
-            if not quiet:
-                say(f"going on with {folder} at step {start:,} of {job.steps:,}")
-        else:
-            start = 0
-            run.create()
-            if not quiet:
-                rows = [(name, setup.plain(c.value), c.reason) for name, c in job.choices.items()]
-                console.table(rows, ("setting", "value", "why"))
-        run.train(start, stop)
-        result = run.finish()
+    with Stop() as stop, launch.group(), Claim(folder):
+        while True:
+            try:
+                return life(given, groups, folder, resume, stop)
+            except GoBack:
+                resume = True
+
+
+def life(
+    given: dict[str, Any], groups: dict[str, dict], folder: Path, resume: bool, stop: Stop
+) -> dict[str, Any]:
+    """A run from its beginning, or from its newest checkpoint, to its end."""
+    quiet = distributed.rank() > 0
+    job = setup.prepare(given, groups, quiet)
+    run = Run(folder, job, {**given, "plugin": given["method"] if given["method"].endswith(".py") else None})
+    if resume:
+        resume_.check_same(folder, job)
+        start = run.resume()
+        run.note_environment()
         if not quiet:
-            say(f"done in {duration(result['seconds'])}: {folder}/encoder.safetensors")
-            places = [str(folder), "--train-data", job.config["data"]]
-            say(f"measure it with: {shlex.join(['tapetum', 'evaluate', *places])}")
-        return result
+            say(f"going on with {folder} at step {start:,} of {job.steps:,}")
+    else:
+        start = 0
+        run.create()
+        if not quiet:
+            rows = [(name, setup.plain(c.value), c.reason) for name, c in job.choices.items()]
+            console.table(rows, ("setting", "value", "why"))
+    run.train(start, stop)
+    result = run.finish()
+    if not quiet:
+        say(f"done in {duration(result['seconds'])}: {folder}/encoder.safetensors")
+        places = [str(folder), "--train-data", job.config["data"]]
+        say(f"measure it with: {shlex.join(['tapetum', 'evaluate', *places])}")
+    return result

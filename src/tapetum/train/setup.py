@@ -20,6 +20,7 @@ from tapetum.methods.method import Method
 from tapetum.parts.schedule import Ramp
 from tapetum.train import defaults, launch, optimizer, sync_norm
 from tapetum.train.anchor import anchored
+from tapetum.train.attempt import parted
 from tapetum.train.checkpoint import digest
 from tapetum.train.compiled import compile_blocks
 from tapetum.train.feed import Feed
@@ -91,12 +92,15 @@ def prepare(given: dict[str, Any], groups: dict[str, dict], quiet: bool = False)
     share = value["batch_size"] // world
     micro = value["micro_batch"] if isinstance(value["micro_batch"], int) else share
     if micro < share and mixes(method) and not quiet:
-        warn(
-            f"batch normalisation inside {method.encoder.name} sees {micro} views at a time, not all of "
-            f"{share} images: the result differs from that of the whole batch. The loss is the whole batch's."
-        )
+        warn(f"{parted(micro, share)}.")
     side = canvas_side(source, method, value["image_size"])
-    canvas = Canvas(source, side, workers=value["workers"], fit=method.encoder.spec.fit).to(device)
+    canvas = Canvas(
+        source,
+        side,
+        workers=value["workers"],
+        fit=method.encoder.spec.fit,
+        timeout=value.get("read_timeout"),
+    ).to(device)
     feed = Feed(
         canvas,
         source.labels,

@@ -4,6 +4,7 @@ import contextlib
 import json
 from pathlib import Path
 
+from tapetum.base.console import warn
 from tapetum.base.errors import TapetumError
 from tapetum.base.files import lock
 
@@ -23,14 +24,23 @@ class Skipped:
             with self.path.open("a+b") as file:
                 lock(file)
                 self._catch_up(file)
+                new: dict[str, dict] = {}
                 for row in rows:
                     if row["path"] not in self._known:
-                        self._known.add(row["path"])
-                        file.write(json.dumps(row).encode() + b"\n")
+                        new.setdefault(row["path"], row)
+                file.write(b"".join(json.dumps(row).encode() + b"\n" for row in new.values()))
                 file.flush()
                 self._read = file.tell()
+                self._known |= new.keys()
         except OSError as error:
             raise TapetumError(f"cannot write {self.path}: {error.strerror or error}.") from error
+
+    def note(self, row: dict[str, str]) -> None:
+        """Add one while a run lasts, which a full disk does not stop: `add` is called again at the end."""
+        try:
+            self.add([row])
+        except TapetumError as error:
+            warn(f"{error} Left out: {row['path']} ({row['reason']}).")
 
     def _catch_up(self, file) -> None:
         """Read what others have added, and drop half a line that somebody was killed in."""

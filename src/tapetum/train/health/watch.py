@@ -5,14 +5,15 @@ import shlex
 import time
 from pathlib import Path
 from statistics import median
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 
 from tapetum.base import distributed
 from tapetum.base.console import say
 from tapetum.base.errors import TrainingFailed
-from tapetum.base.files import append_line, read_lines, write_lines
+from tapetum.base.files import read_lines, write_lines
+from tapetum.base.journal import Journal
 from tapetum.train import online
 from tapetum.train.health.judge import Verdict, judge
 from tapetum.train.health.probe import Probe
@@ -51,6 +52,7 @@ class Watch:
 
     def __init__(self, folder: Path, job: Job, sample: online.Sample, start: int, state: dict[str, Any]):
         self.path, self.job = folder / FILE, job
+        self.journal = Journal(self.path)
         self.main = distributed.rank() == 0
         self.probe = Probe(job.method, job.feed, sample, job.config["precision"])
         self.losses: list[float] = state.get("losses", [])
@@ -80,27 +82,24 @@ class Watch:
 
     # ---- each step ----
 
-    def note(self, step: Step, weights: bool) -> None:
-        """Take in a step. Raises TrainingFailed where training broke; scaled fp16 gradients may overflow.
-        weights: check what is to be saved, too; one step can spoil weights that gave a finite loss."""
-        loss, norm = float(step.numbers["loss"]), float(step.numbers["gradient_norm"])
-        scaled = self.job.config["precision"] == "fp16"
-        if not math.isfinite(loss) or not (scaled or math.isfinite(norm)):
-            self._broke(step.number, f"the loss is {loss} and the gradient's norm {norm}")
-        elif weights and not all(t.isfinite().all() for t in self.job.method.state_dict().values()):
-            self._broke(step.number, "weights are infinite or not numbers")
+    def note(self, step: Step) -> None:
+        """Take in a step; of one that was left out there is nothing but the time. Scaled fp16 gradients may
+        overflow."""
         self.waited += step.waited
+        if step.skipped:
+            return
+        loss, norm = float(step.numbers["loss"]), float(step.numbers["gradient_norm"])
         self.spikes += spiked(self.losses[-RECENT:], loss)
         self.overflows += not math.isfinite(norm)
         self.losses = [*self.losses, loss][-RECENT:]
         self.norms = [*self.norms, norm][-RECENT:] if math.isfinite(norm) else self.norms
 
-    def _broke(self, step: int, what: str) -> None:
-        """Write the last row and raise."""
+    def broke(self, step: int, what: str) -> NoReturn:
+        """Write the last row and raise TrainingFailed."""
         why, attempt = f"{what} at step {step}", "a lower --optimizer.lr usually cures it"
         if self.losses:
             why += f", after {self.losses[-1]:.4g}"
-        if culprits := self._not_finite(step):
+        if culprits := self.not_finite(step):
             why += f"; the views of {culprits} are not finite"
             attempt = "look at these images and at what the views do to them"
         elif self.losses:
@@ -109,7 +108,7 @@ class Watch:
         self._tell(row, judge([*self.history, row]))
         raise TrainingFailed(f"{why}; {attempt}. The last checkpoint is from before.")
 
-    def _not_finite(self, step: int) -> str:
+    def not_finite(self, step: int) -> str:
         """The images of a step whose views are not finite; a function of the step, they are drawn again."""
         feed, found = self.job.feed, []
         for index in feed.plan(step - 1).split(feed.micro_batch):
@@ -150,7 +149,7 @@ class Watch:
             return
         before = next((old["verdict"] for old in reversed(self.history) if "verdict" in old), None)
         row |= {"verdict": verdict.word, "why": verdict.why, "try": verdict.attempt}
-        append_line(self.path, row)
+        self.journal.add(row)
         self._count(verdict)
         say(f"health at step {row['step']:,}: {verdict}")
         if verdict.attempt and verdict.word != before:
