@@ -88,6 +88,6 @@ def halve(feed: Feed, step: int, crowded: bool) -> None:
 def parted(micro: int, share: int) -> str:
     """What it means that a batch goes through a network with batch norms in portions."""
     return (
-        f"batch normalisation inside the encoder sees {micro} views at a time, not all of {share} images: the "
-        "result differs from that of the whole batch, the loss is the whole batch's"
+        f"batch normalisation inside the encoder sees {micro} views at a time, not all of {share} images: "
+        "the result differs from that of the whole batch, the loss is the whole batch's"
     )
