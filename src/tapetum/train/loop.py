@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from tapetum.base import distributed
 from tapetum.base.memory import keep_freed
 from tapetum.methods.method import Method
+from tapetum.train import sharding
 from tapetum.train.feed import Feed
 
 PRECISIONS = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": None}
@@ -58,7 +59,8 @@ def fit(
         torch.manual_seed(hash((seed, step, distributed.rank())))
         set_rates(step / steps)
         if step % feed.steps_per_epoch == 0:
-            method.before_epoch(step / steps, partial(_over, method, feed, device, dtype))
+            with sharding.opened(method):
+                method.before_epoch(step / steps, partial(_over, method, feed, device, dtype))
         outs = []
         for batch in parts:
             with torch.autocast(device.type, dtype=dtype, enabled=dtype is not None):
@@ -66,7 +68,8 @@ def fit(
             loss = out["loss"] / len(parts)
             (scaler.scale(loss) if scaler else loss).backward()
             outs.append(out)
-        numbers = _update(optimizer, parameters, clip, scaler)
+        with sharding.mixing(parameters):
+            numbers = _update(optimizer, parameters, clip, scaler)
         kept = [out.pop("keep", {}) for out in outs]
         method.after_step((step + 1) / steps, joined(kept))
         yield Step(step + 1, averaged(outs) | numbers, waited)
@@ -110,7 +113,8 @@ def _update(
     scaler: torch.amp.GradScaler | None,
 ) -> dict[str, Tensor]:
     """Average the gradients over processes, clip them, and take the step."""
-    distributed.average_gradients(parameters)  # first: what overflows in one process overflows in all
+    whole = [p for p in parameters if not sharding.split(p)]
+    distributed.average_gradients(whole)  # first: what overflows in one process overflows in all
     if scaler:
         scaler.unscale_(optimizer)
     norm = torch.nn.utils.clip_grad_norm_(parameters, clip if clip else float("inf"))
@@ -120,7 +124,7 @@ def _update(
     else:
         optimizer.step()
     optimizer.zero_grad(set_to_none=True)
-    return {"gradient_norm": norm}
+    return {"gradient_norm": sharding.full(norm)}
 
 
 @torch.no_grad()

@@ -1,0 +1,82 @@
+"""Sharded training: weights, gradients and the optimiser's state are split over processes (torch's FSDP2)."""
+
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from tapetum.base import distributed
+from tapetum.train.blocks import blocks
+
+
+def shard(method: nn.Module, device: torch.device) -> None:
+    """Split every weight over all processes, teachers' too; buffers stay whole. In place, and on one process
+    nothing at all.
+
+    A block of an encoder is whole while it computes. What stands outside the blocks (heads, decoders,
+    prototypes, embeddings) is whole during `method(batch, t)` and its backward pass, and within `opened`.
+    """
+    if distributed.world() == 1:
+        return
+    from torch.distributed.device_mesh import init_device_mesh
+    from torch.distributed.fsdp import fully_shard
+
+    method.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
+    mesh = init_device_mesh(device.type, (distributed.world(),))
+    single = {p for p in method.parameters() if not p.ndim}  # one number cannot be split
+    for part in [*blocks(method), method]:
+        fully_shard(part, mesh=mesh, ignored_params=single)
+    fully_shard.state(method)._lazy_init()  # type: ignore[attr-defined]  # before a block runs by itself
+    given: list[Any] = []  # to a GPU it would bring a batch as a plain dict, and it is there already
+
+    def hide(module: nn.Module, args: tuple) -> tuple:
+        given.append(args)
+        return ()
+
+    method.register_forward_pre_hook(hide, prepend=True)
+    method.register_forward_pre_hook(lambda module, args: given.pop())
+
+
+def split(tensor: Any) -> bool:
+    """Whether a tensor is split over processes, so that this one holds a part of its rows."""
+    return hasattr(tensor, "full_tensor")
+
+
+def full(tensor: Tensor) -> Tensor:
+    """A tensor as a whole; all processes ask together."""
+    return tensor.full_tensor() if split(tensor) else tensor  # type: ignore[attr-defined]
+
+
+def part(tensor: Tensor) -> Tensor:
+    """The rows of a whole tensor that this process holds where it is split."""
+    rows = -(-len(tensor) // distributed.world())
+    return tensor[distributed.rank() * rows : (distributed.rank() + 1) * rows]
+
+
+@contextmanager
+def opened(method: nn.Module) -> Iterator[None]:
+    """Within it, the parts of a method may be called, and what stands outside the blocks may change."""
+    if not hasattr(method, "unshard"):
+        yield
+        return
+    own = dict(method.named_parameters())
+    method.unshard()  # type: ignore[operator]
+    try:
+        yield
+    finally:
+        with torch.no_grad():
+            for name, whole in method.named_parameters():
+                if split(own[name]) and not split(whole):
+                    own[name].to_local().copy_(part(whole))  # type: ignore[attr-defined]
+        method.reshard()  # type: ignore[operator]
+
+
+def mixing(tensors: list) -> AbstractContextManager:
+    """Within it, whole tensors may be computed with beside split ones."""
+    if not any(map(split, tensors)):
+        return nullcontext()
+    from torch.distributed.tensor.experimental import implicit_replication
+
+    return implicit_replication()
