@@ -99,9 +99,9 @@ def average_gradients(parameters: Iterable[torch.nn.Parameter]) -> None:
 
 
 def start() -> bool:
-    """Join the process group that torchrun describes in the environment; True when there is one."""
+    """Join the process group that torchrun describes in the environment; True where this joined one."""
     if int(os.environ.get("WORLD_SIZE", "1")) < 2 or dist.is_initialized():
-        return world() > 1
+        return False
     cuda = torch.cuda.is_available()
     if cuda:
         torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))

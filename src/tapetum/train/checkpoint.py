@@ -1,6 +1,5 @@
 """Checkpoints: safetensors and JSON in a folder that appears whole or not at all."""
 
-import hashlib
 import re
 import shutil
 from pathlib import Path
@@ -11,9 +10,12 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
 
+from tapetum.base import distributed
 from tapetum.base.console import warn
 from tapetum.base.errors import TapetumError
-from tapetum.base.files import read_json, sync, write_json
+from tapetum.base.files import digest, read_json, sync, write_json
+from tapetum.train import shards
+from tapetum.train.sharding import split
 
 FORMAT = 1
 COUNTERS = ("step",)  # what an optimiser keeps in its groups: timm's LAMB counts its steps there
@@ -24,20 +26,31 @@ def save(
 ) -> Path:
     """Write `folder/step_00000120` and remove all but the newest `keep` checkpoints.
 
-    It is written under another name, synced and renamed: a reader never sees a part of it. Raises
-    TapetumError when the disk is full; earlier checkpoints are then untouched.
+    All processes call it: the first one writes, or where weights are split each writes what it holds. It is
+    written under another name, synced and renamed: a reader never sees a part of it. Raises TapetumError when
+    the disk is full; earlier checkpoints are then untouched.
     """
     target = folder / f"step_{step:08d}"
     part = folder / f".{target.name}.part"
+    together = any(map(split, method.parameters()))
+    if distributed.rank() and not together:
+        return target
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        for stale in folder.glob(".*.part"):
-            shutil.rmtree(stale)
-        part.mkdir()
+        if distributed.rank() == 0:
+            folder.mkdir(parents=True, exist_ok=True)
+            for stale in folder.glob(".*.part"):
+                shutil.rmtree(stale)
+            part.mkdir()
         tensors, numbers, groups = _optimizer_state(optimizer)
-        _write(part / "method.safetensors", _canonical(method))
-        _write(part / "optimizer.safetensors", tensors)
-        digests = {p.name: digest(p) for p in sorted(part.glob("*.safetensors"))}
+        if together:
+            distributed.gather(torch.zeros(1))  # none writes before the folder stands
+            digests = shards.write(part, _canonical(method) | tensors)
+            if distributed.rank():
+                return target
+        else:
+            _write(part / "method.safetensors", _canonical(method))
+            _write(part / "optimizer.safetensors", tensors)
+            digests = {p.name: digest(p) for p in sorted(part.glob("*.safetensors"))}
         write_json(
             part / "state.json",
             {
@@ -53,7 +66,7 @@ def save(
             shutil.rmtree(target)
         part.rename(target)
         sync(folder)
-    except (OSError, SafetensorError) as error:
+    except (OSError, SafetensorError, TapetumError) as error:
         shutil.rmtree(part, ignore_errors=True)
         raise TapetumError(
             f"cannot write the checkpoint {target}: {error}; earlier checkpoints are untouched."
@@ -90,12 +103,6 @@ def _optimizer_state(optimizer: torch.optim.Optimizer) -> tuple[dict[str, torch.
                 numbers[f"{i}.{name}"] = value
     groups = [{n: g[n] for n in COUNTERS if n in g} for g in optimizer.param_groups]
     return tensors, numbers, groups
-
-
-def digest(path: Path) -> str:
-    """SHA-256 of a file."""
-    with path.open("rb") as handle:
-        return hashlib.file_digest(handle, "sha256").hexdigest()
 
 
 def found(folder: Path) -> list[Path]:
@@ -138,34 +145,60 @@ def restore(path: Path, facts: dict, method: nn.Module, optimizer: torch.optim.O
 
 def restore_method(path: Path, method: nn.Module) -> None:
     """Load the method's part of a checkpoint alone, as `restore` does."""
-    own = method.state_dict(keep_vars=True)
-    try:
-        saved = load_file(path / "method.safetensors")
-    except (OSError, SafetensorError) as error:  # a run that goes on removes old ones
-        raise TapetumError(f"the checkpoint {path} cannot be read: {error}.") from error
     wanted = _canonical(method)
+    if shards.needed(path, wanted):
+        shapes = {name: size for name, (size, _) in shards.found(path).items() if not name[0].isdigit()}
+        _compare(path, shapes, wanted)
+        shards.fill(path, wanted)
+        return
+    saved = _load(path / "method.safetensors")
+    _compare(path, {name: tensor.shape for name, tensor in saved.items()}, wanted)
+    with torch.no_grad():
+        for name, tensor in saved.items():
+            wanted[name].copy_(tensor)
+
+
+def _load(file: Path) -> dict[str, torch.Tensor]:
+    try:
+        return load_file(file)
+    except (OSError, SafetensorError) as error:  # a run that goes on removes old ones
+        raise TapetumError(f"the checkpoint {file.parent} cannot be read: {error}.") from error
+
+
+def _compare(path: Path, saved: dict[str, torch.Size], wanted: dict[str, torch.Tensor]) -> None:
     if saved.keys() != wanted.keys():
         odd = sorted(saved.keys() ^ wanted.keys())
         raise TapetumError(
             f"the checkpoint {path} is of another method: {odd[0]} and {len(odd) - 1} more differ."
         )
-    with torch.no_grad():
-        for name, tensor in saved.items():
-            if own[name].shape != tensor.shape:
-                raise TapetumError(
-                    f"the checkpoint {path} holds {name} as {list(tensor.shape)}, "
-                    f"here it is {list(own[name].shape)}."
-                )
-            own[name].copy_(tensor)
+    for name, shape in saved.items():
+        if wanted[name].shape != shape:
+            raise TapetumError(
+                f"the checkpoint {path} holds {name} as {list(shape)}, here it is {list(wanted[name].shape)}."
+            )
 
 
 def _restore_optimizer(path: Path, numbers: dict, optimizer: torch.optim.Optimizer) -> None:
     state: dict[int, dict] = {}
     parameters = [p for group in optimizer.param_groups for p in group["params"]]
-    for key, value in {**load_file(path / "optimizer.safetensors"), **numbers}.items():
+    for key, value in {**_optimizer_tensors(path, parameters), **numbers}.items():
         i, _, name = key.partition(".")
         p = parameters[int(i)]
-        if isinstance(value, torch.Tensor) and value.shape == p.shape:
+        if isinstance(value, torch.Tensor) and value.shape == p.shape and not split(value):
             value = torch.empty_like(p, dtype=value.dtype).copy_(value)  # in the parameter's memory layout
         state.setdefault(int(i), {})[name] = value
     optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
+
+
+def _optimizer_tensors(path: Path, parameters: list[nn.Parameter]) -> dict[str, torch.Tensor]:
+    """An optimiser's tensors by `parameter.name`, split where their parameters are."""
+    if not shards.needed(path, {str(i): p for i, p in enumerate(parameters)}):
+        return _load(path / "optimizer.safetensors")
+    tensors = {}
+    for name, (shape, dtype) in shards.found(path).items():
+        if name[0].isdigit():
+            p = parameters[int(name.partition(".")[0])]
+            whole = p.shape != shape
+            tensors[name] = torch.empty(shape, dtype=dtype) if whole else torch.empty_like(p, dtype=dtype)
+    shards.fill(path, tensors)
+    return tensors

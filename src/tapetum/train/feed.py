@@ -57,7 +57,7 @@ class Feed:
         """The images of one step that are this process's, in micro-batches."""
         epoch, at = divmod(step, self.steps_per_epoch)
         if getattr(self, "_epoch", None) != epoch:
-            self._epoch, self._order = epoch, self.canvas.order(self.seed, epoch)
+            self._epoch, self._order = epoch, self.canvas.order(self.seed, epoch, self.batch_size)
         whole = self._order[at * self.batch_size : (at + 1) * self.batch_size]
         return list(whole.chunk(distributed.world())[distributed.rank()].split(self.micro_batch))
 

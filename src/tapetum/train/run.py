@@ -5,18 +5,16 @@ import shutil
 import signal
 import time
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import torch
-from safetensors.torch import save_file
-from torch import nn
 
 from tapetum.base import console, distributed, memory
 from tapetum.base.console import Progress, duration, say, warn
 from tapetum.base.errors import TapetumError
-from tapetum.base.files import append_line, read_lines, replacing, write_json, write_lines
+from tapetum.base.files import append_line, read_lines, write_json, write_lines
 from tapetum.data import Source, open_data
-from tapetum.train import checkpoint, config, defaults, launch, online, setup
+from tapetum.train import checkpoint, config, defaults, launch, online, product, setup
 from tapetum.train import resume as resume_
 from tapetum.train.environment import environment
 from tapetum.train.health.watch import Watch, due
@@ -24,6 +22,7 @@ from tapetum.train.loggers import Logger
 from tapetum.train.loggers import build as build_loggers
 from tapetum.train.loggers import check as check_loggers
 from tapetum.train.loop import Step, fit
+from tapetum.train.sharding import opened
 from tapetum.train.skipped import Skipped
 from tapetum.train.stop import REQUEUE, Stop
 
@@ -153,7 +152,8 @@ class Run:
         return online.sample(job.source, encoder, 4000 if held_out else 2000, job.config["seed"]), held_out
 
     def _look(self, step: int, bank: online.Sample, held_out: online.Sample | None) -> dict[str, float]:
-        numbers = online.look(self.job.method.product(), bank, held_out)
+        with opened(self.job.method):
+            numbers = online.look(self.job.method.product(), bank, held_out)
         self._write({"step": step, "epoch": step / self.job.feed.steps_per_epoch, **numbers})
         if self.main:
             text = f"epoch {step / self.job.feed.steps_per_epoch:.3g} of {self.job.config['epochs']}"
@@ -199,12 +199,11 @@ class Run:
         return bool(distributed.gather(torch.tensor([due])).any()) if distributed.world() > 1 else due
 
     def _save(self, step: Step) -> None:
-        if self.main:
-            facts: dict[str, Any] = {"threads": torch.get_num_threads(), "method": self.job.config["method"]}
-            facts["scaler"] = self.scaler.state_dict() if self.scaler else None
-            facts["health"] = self.watch.state()
-            folder, keep = self.folder / "checkpoints", self.options["keep_checkpoints"]
-            checkpoint.save(folder, step.number, self.job.method, self.job.optimizer, facts, keep)
+        facts: dict[str, Any] = {"threads": torch.get_num_threads(), "method": self.job.config["method"]}
+        facts["scaler"] = self.scaler.state_dict() if self.scaler else None
+        facts["health"] = self.watch.state()
+        folder, keep = self.folder / "checkpoints", self.options["keep_checkpoints"]
+        checkpoint.save(folder, step.number, self.job.method, self.job.optimizer, facts, keep)
         self.last_saved = time.monotonic()
 
     def _stopped(self, number: int) -> None:
@@ -217,15 +216,8 @@ class Run:
         raise SystemExit(130 if number == signal.SIGINT else REQUEUE)
 
     def finish(self) -> dict[str, Any]:
-        """Write the product: encoder.safetensors, encoder.json and, where the method predicts, the head."""
-        product = self.job.method.product()
-        if self.main:
-            product.save(self.folder)
-            if hasattr(self.job.method, "predict"):
-                head = cast(nn.Module, self.job.method.classifier).state_dict()
-                with replacing(self.folder / "head.safetensors") as path:
-                    save_file({n: t.detach().cpu().contiguous() for n, t in head.items()}, path)
-                write_json(self.folder / "head.json", {"classes": self.job.source.classes})
+        """Write the product, and tell the last numbers."""
+        product.save(self.folder, self.job.method, self.job.source.classes)
         rows = read_lines(self.metrics) if self.main else []
         last = {k: v for row in rows[-5:] for k, v in row.items() if k not in CLOCK}
         return {

@@ -17,7 +17,7 @@ from tapetum.encoders.layers import freeze
 from tapetum.methods import find
 from tapetum.methods.method import Method
 from tapetum.parts.schedule import Ramp
-from tapetum.train import defaults, launch, optimizer, sync_norm
+from tapetum.train import defaults, launch, optimizer, recompute, sharding, sync_norm
 from tapetum.train.anchor import anchored
 from tapetum.train.checkpoint import digest
 from tapetum.train.feed import Feed
@@ -74,6 +74,10 @@ def prepare(given: dict[str, Any], groups: dict[str, dict], quiet: bool = False)
     method.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     if world > 1:
         sync_norm.synchronise(method)
+    if value["grad_checkpointing"]:
+        recompute.blockwise(method)
+    if value["parallel"] == "sharded":
+        sharding.shard(method, device)
     if device.type == "cpu" and value["precision"] == "bf16":
         _plain_attention(method)
 

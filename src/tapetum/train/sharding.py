@@ -1,5 +1,6 @@
 """Sharded training: weights, gradients and the optimiser's state are split over processes (torch's FSDP2)."""
 
+import warnings
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
@@ -23,6 +24,7 @@ def shard(method: nn.Module, device: torch.device) -> None:
     from torch.distributed.device_mesh import init_device_mesh
     from torch.distributed.fsdp import fully_shard
 
+    warnings.filterwarnings("ignore", "FSDP2-wrapped module")  # that a view was returned: none is written to
     method.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
     mesh = init_device_mesh(device.type, (distributed.world(),))
     single = {p for p in method.parameters() if not p.ndim}  # one number cannot be split
@@ -47,6 +49,18 @@ def split(tensor: Any) -> bool:
 def full(tensor: Tensor) -> Tensor:
     """A tensor as a whole; all processes ask together."""
     return tensor.full_tensor() if split(tensor) else tensor  # type: ignore[attr-defined]
+
+
+def whole(module: nn.Module) -> None:
+    """Give the first process a module's split weights as a whole, in its CPU's memory, for good: the module
+    can be saved then, and trains no more. All processes call it."""
+    made: dict[nn.Parameter, nn.Parameter] = {}
+    for owner in module.modules():
+        for name, p in owner.named_parameters(recurse=False):
+            if split(p) and p not in made:
+                together = full(p.detach())
+                made[p] = nn.Parameter(together.cpu(), p.requires_grad) if distributed.rank() == 0 else p
+            owner._parameters[name] = made.get(p, p)
 
 
 def part(tensor: Tensor) -> Tensor:

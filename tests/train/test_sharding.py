@@ -1,0 +1,213 @@
+"""Weights split over processes: the same training as whole ones, and checkpoints for any number of processes."""
+
+import os
+import pickle
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from tapetum.base import distributed
+from tapetum.base.errors import TapetumError
+from tapetum.methods import find
+from tapetum.methods.method import Method
+from tapetum.parts.state import EMA
+from tapetum.train import checkpoint, launch, optimizer, product, sandbox, sharding, sync_norm
+from tapetum.train.loop import fit
+from tapetum.train.optimizer import NAMES, OptimizerSettings
+
+# Of each kind one: batch norm, a teacher, blocks of a ViT, masks, clusters and a head set to zero before an
+# epoch, parts of several methods on one encoder, a second network begun anew within the run.
+METHODS = ("byol", "dino", "mae", "deepercluster", "multi_task", "self_distillation")
+STEPS = 4
+
+Trained = tuple[Method, torch.optim.Optimizer]
+
+
+def begun(name: str = "byol", way: str = "whole", by: str = "adamw", seed: int = 0) -> Trained:
+    """A small method in float64 and its optimiser, with weights whole or split."""
+    method = sandbox.build(find(name), seed=seed).double()
+    sync_norm.synchronise(method)
+    if way == "split":
+        sharding.shard(method, torch.device("cpu"))
+        assert any(map(sharding.split, method.encoder.net.parameters())) == (distributed.world() > 1)
+    return method, optimizer.build(method, OptimizerSettings(name=by, lr=1e-2, warmup=0.0), 1e-2)
+
+
+def go(method: Method, opt: torch.optim.Optimizer, start: int, stop: int) -> dict[str, torch.Tensor]:
+    """Train from one step to another; gives all that the method remembers, whole, and the numbers."""
+    numbers = {}
+    steps = fit(method, opt, sandbox.feed(method), steps=STEPS, start=start, clip=0.5)
+    for step in steps:
+        numbers |= {f"_{step.number}_{n}": v.detach().double().clone() for n, v in step.numbers.items()}
+        if step.number == stop:
+            break
+    return {n: sharding.full(t).clone() for n, t in sandbox.state(method).items()} | numbers
+
+
+def apart(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> float:
+    """The largest difference relative to the largest number of a tensor."""
+    assert one.keys() == other.keys()
+    gaps = [
+        float((one[n].double() - other[n].double()).abs().max() / one[n].double().abs().max().clamp(min=1e-9))
+        for n in one
+        if one[n].numel()
+    ]
+    return max(gaps)
+
+
+@contextmanager
+def together(world: int, port: int) -> Iterator[None]:
+    """Within it, so many of the processes work as one run."""
+    os.environ |= {"WORLD_SIZE": str(world), "MASTER_PORT": str(port)}
+    with launch.group():
+        yield
+
+
+def nothing_unpickled() -> Any:
+    broken = mock.Mock(side_effect=AssertionError("unpickled"))
+    return mock.patch.multiple(pickle, load=broken, loads=broken, Unpickler=broken)
+
+
+def resumed(folder: Path, way: str) -> dict[str, torch.Tensor]:
+    """The end of a run that goes on from its checkpoint after two steps, in a method that began otherwise."""
+    method, opt = begun(way=way, seed=5)
+    with nothing_unpickled():
+        path, facts = checkpoint.newest(folder)  # type: ignore[misc]
+        checkpoint.restore(path, facts, method, opt)
+    return go(method, opt, 2, STEPS)
+
+
+def _child(folder: str, ports: list[int]) -> None:
+    """What each of four processes does; two of them are the first runs."""
+    torch.set_num_threads(1)
+    place, found = Path(folder), {}
+    if int(os.environ["RANK"]) < 2:
+        with together(2, ports[0]):
+            gaps = {n: apart(*(go(*begun(n, way), 0, STEPS) for way in ("whole", "split"))) for n in METHODS}
+            gaps |= {
+                by: apart(*(go(*begun("byol", way, by), 0, 3) for way in ("whole", "split"))) for by in NAMES
+            }
+            found |= {f"gap.{n}": torch.tensor(gap) for n, gap in gaps.items()}
+            for way in ("whole", "split"):
+                method, opt = begun(way=way)
+                go(method, opt, 0, 2)
+                checkpoint.save(place / f"two_{way}", 2, method, opt, {"health": {}}, 2)
+                found |= {f"end.{way}.{n}": t for n, t in go(method, opt, 2, STEPS).items()}
+                product.save(place / way, method, None)
+            for name, way in (("one", "split"), ("two_split", "whole"), ("two_whole", "split")):
+                found |= {f"{name}.{way}.{n}": t for n, t in resumed(place / name, way).items()}
+            if distributed.rank():
+                found = {}
+    with together(4, ports[1]):
+        for name in ("one", "two_split"):
+            found |= {f"{name}.four.{n}": t for n, t in resumed(place / name, "split").items()}
+        if distributed.rank() == 0:
+            save_file({n: t.detach().contiguous() for n, t in found.items()}, place / "found.safetensors")
+
+
+def free_port() -> int:
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        return s.getsockname()[1]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory, pytestconfig) -> Path:
+    place = tmp_path_factory.mktemp("split")
+    method, opt = begun()
+    go(method, opt, 0, 2)
+    checkpoint.save(place / "one", 2, method, opt, {"health": {}}, 2)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(pytestconfig.rootpath)  # where the processes find this file
+        launch.spawn(4, _child, {"folder": str(place), "ports": [free_port(), free_port()]})
+    return place
+
+
+@pytest.fixture(scope="module")
+def found(folder) -> dict[str, torch.Tensor]:
+    return load_file(folder / "found.safetensors")
+
+
+@pytest.fixture(scope="module")
+def alone() -> dict[str, torch.Tensor]:
+    """The end of the run on one process."""
+    return go(*begun(), 0, STEPS)
+
+
+@pytest.mark.parametrize("name", [*METHODS, *NAMES])
+def test_split_weights_train_as_whole_ones(name, found):
+    assert found[f"gap.{name}"] < 1e-9
+
+
+@pytest.mark.parametrize(
+    "end",
+    [
+        "end.whole",
+        "end.split",
+        "one.split",
+        "two_split.whole",
+        "two_whole.split",
+        "one.four",
+        "two_split.four",
+    ],
+)
+def test_a_run_goes_on_with_other_processes(end, found, alone):
+    late = {n: t for n, t in alone.items() if not n.startswith(("_1", "_2"))}
+    own = {n.removeprefix(f"{end}."): t for n, t in found.items() if n.startswith(f"{end}.")}
+    assert apart(late, own) < 1e-9
+
+
+def test_a_split_run_goes_on_alone(folder, alone):
+    assert {p.name for p in (folder / "two_split/step_00000002").iterdir()} == {
+        *(f"shard-{i:05d}-of-00002.safetensors" for i in (1, 2)),
+        "state.json",
+    }
+    late = {n: t for n, t in alone.items() if not n.startswith(("_1", "_2"))}
+    assert apart(late, resumed(folder / "two_split", "whole")) < 1e-9
+
+
+def test_each_process_holds_and_writes_its_half(folder):
+    parts = [load_file(p) for p in sorted((folder / "two_split/step_00000002").glob("shard-*"))]
+    method = begun()[0]
+    for name, p in method.named_parameters():
+        rows = [len(part[name]) if name in part else 0 for part in parts]
+        assert sum(rows) == len(p) and rows[0] == -(-len(p) // 2), name
+    assert not set(parts[1]) & {name for name, _ in method.named_buffers()}
+
+
+def test_the_product_of_split_weights_is_the_same(folder):
+    one, other = (load_file(folder / way / "encoder.safetensors") for way in ("whole", "split"))
+    assert apart(one, other) < 1e-9
+
+
+def test_damage_and_other_methods_are_told_in_a_sentence(folder, tmp_path, capsys):
+    whole = folder / "two_split/step_00000002"
+    with pytest.raises(TapetumError, match="of another method"):
+        checkpoint.restore_method(whole, begun("mae")[0])
+    copy = tmp_path / "step_00000002"
+    copy.mkdir()
+    for path in whole.iterdir():
+        (copy / path.name).write_bytes(path.read_bytes())
+    part = copy / "shard-00002-of-00002.safetensors"
+    part.write_bytes(part.read_bytes()[:-1] + b"!")
+    with pytest.raises(TapetumError, match="none of the 1 checkpoints"):
+        checkpoint.newest(tmp_path)
+    assert "is not what was written" in capsys.readouterr().err
+    part.unlink()
+    with pytest.raises(TapetumError, match="cannot be read|holds"):
+        checkpoint.restore_method(copy, begun()[0])
+
+
+def test_averages_are_split_as_what_they_follow():
+    method = begun()[0]
+    assert any(isinstance(part, EMA) for part in method.modules())  # or the runs above would say less
+    with sharding.opened(method), sharding.mixing(list(method.parameters())):  # on one process nothing
+        assert not any(map(sharding.split, method.parameters()))
+    assert isinstance(sharding.mixing([]), nullcontext)
