@@ -1,4 +1,4 @@
-"""The blocks of a method's encoders, one behind another: what is sharded, and computed anew, one at a time."""
+"""The blocks of a method's encoders: what is split over processes, or computed anew, one at a time."""
 
 from collections.abc import Iterator
 

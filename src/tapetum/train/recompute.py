@@ -1,4 +1,4 @@
-"""Gradient checkpointing (arXiv:1604.06174): blocks keep their input alone, and are computed anew backwards."""
+"""Gradient checkpointing (arXiv:1604.06174): blocks keep their input alone, and compute anew backwards."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext

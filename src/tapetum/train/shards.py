@@ -67,7 +67,7 @@ def needed(path: Path, tensors: dict[str, Tensor]) -> bool:
 
 
 def found(path: Path) -> dict[str, tuple[torch.Size, torch.dtype]]:
-    """Shapes and types of all tensors in a checkpoint by name. Raises TapetumError where it cannot be read."""
+    """Shapes and types of all tensors in a checkpoint, by name. Raises TapetumError for damaged files."""
     from torch.distributed.checkpoint import HuggingFaceStorageReader
 
     try:
