@@ -5,6 +5,7 @@ the run's last checkpoint. IMAGES and RUN lie where all nodes see them.
 """
 
 import sys
+from pathlib import Path
 from typing import Any
 
 import ray
@@ -28,7 +29,9 @@ def main(images: str, run: str, workers: int, **settings: Any) -> None:
         train_loop_config={"data": images, "out": run, **settings},
         scaling_config=ScalingConfig(num_workers=workers, use_gpu=gpu),
         torch_config=TorchConfig(backend="cpu:gloo,cuda:nccl" if gpu else "gloo"),
-        run_config=RunConfig(failure_config=FailureConfig(max_failures=3)),
+        run_config=RunConfig(
+            storage_path=str(Path(run).absolute().parent), failure_config=FailureConfig(max_failures=3)
+        ),
     ).fit()
 
 

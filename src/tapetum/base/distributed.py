@@ -80,9 +80,9 @@ def average_gradients(parameters: Iterable[torch.nn.Parameter]) -> None:
 
     What has a gradient on no process keeps none, so that an optimiser's averages rest as on one process.
     """
-    if world() == 1:
-        return
     learning = [p for p in parameters if p.requires_grad]
+    if world() == 1 or not learning:
+        return
     reached = total(torch.tensor([float(p.grad is not None) for p in learning]))
     by_type: dict[torch.dtype, list[torch.Tensor]] = {}
     for p, count in zip(learning, reached.tolist()):

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
-from functools import partial, wraps
+from functools import cache, partial, wraps
 from typing import Any
 
 import torch
@@ -22,6 +22,7 @@ def blockwise(method: nn.Module) -> None:
         block.__class__ = recomputed(type(block))
 
 
+@cache
 def recomputed(kind: type[nn.Module]) -> type[nn.Module]:
     """A kind of module whose forward pass is done a second time in the backward pass."""
     plain = kind.forward
@@ -30,11 +31,10 @@ def recomputed(kind: type[nn.Module]) -> type[nn.Module]:
     def forward(self: nn.Module, *args: Any, **kwargs: Any) -> Any:
         if not torch.is_grad_enabled():
             return plain(self, *args, **kwargs)
-        body = partial(plain, self)
-        contexts = lambda: (nullcontext(), still(self))  # noqa: E731
-        return checkpoint(body, *args, use_reentrant=False, context_fn=contexts, **kwargs)
+        how = {"use_reentrant": False, "context_fn": lambda: (nullcontext(), still(self))}
+        return checkpoint(partial(plain, self), *args, **how, **kwargs)  # type: ignore[arg-type]
 
-    return type(f"Recomputed{kind.__name__}", (kind,), {"forward": forward})
+    return type(f"Recomputed{kind.__name__}", (kind,), {"forward": forward, "computed_anew": True})
 
 
 @contextmanager

@@ -74,9 +74,9 @@ def prepare(given: dict[str, Any], groups: dict[str, dict], quiet: bool = False)
     method.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     if world > 1:
         sync_norm.synchronise(method)
-    if value["grad_checkpointing"]:
+    if value.get("grad_checkpointing"):
         recompute.blockwise(method)
-    if value["parallel"] == "sharded":
+    if value.get("parallel") == "sharded":
         sharding.shard(method, device)
     if device.type == "cpu" and value["precision"] == "bf16":
         _plain_attention(method)
