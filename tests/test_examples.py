@@ -19,7 +19,14 @@ def test_ray_train_starts_workers_that_train_together(tmp_path):
     (tmp_path / "images").mkdir()
     for i, pixels in enumerate(easy_images(32)[0]):
         Image.fromarray(pixels).save(tmp_path / "images" / f"{i:03}.png")
-    settings = ("method=simclr", "encoder=resnet10_w32", "image_size=32", "batch_size=16", "steps=4", "workers=0")
+    settings = (
+        "method=simclr",
+        "encoder=resnet10_w32",
+        "image_size=32",
+        "batch_size=16",
+        "steps=4",
+        "workers=0",
+    )
     done = subprocess.run(
         [sys.executable, EXAMPLES / "ray_train.py", tmp_path / "images", tmp_path / "run", "2", *settings],
         check=False,

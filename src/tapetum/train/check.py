@@ -233,7 +233,9 @@ def same_on_two_processes(names: list[str]) -> dict[str, str]:
         for i, name in enumerate(names):
             one = accumulated(build(find(name)), 1)
             both = {way: load_file(Path(folder) / f"{i}_{way}.safetensors") for way in WAYS}
-            gaps = {(n, w): float((one[n].double() - both[w][n].double()).abs().max()) for n in one for w in WAYS}
+            gaps = {
+                (n, w): float((one[n].double() - both[w][n].double()).abs().max()) for n in one for w in WAYS
+            }
             worst, way = max(gaps, key=lambda n: gaps[n])
             if not gaps[worst, way] < 1e-9:
                 wrong[name] = (

@@ -138,6 +138,11 @@ def settled(
     _check_numbers(value, launch.count(value["devices"]))
     if value["precision"] == "fp16" and launch.device(value["devices"]).type == "cpu":
         raise TapetumError("precision fp16 needs a GPU; on a CPU use bf16 or fp32.")
+    if value.get("parallel") == "sharded" and groups.get("optimizer", {}).get("name") == "muon":
+        raise TapetumError(
+            "muon makes steps orthogonal in bf16, which comes out otherwise for split matrices than for whole "
+            "ones; take another --optimizer.name, or --parallel data."
+        )
     if value["keep_close"] and value["weights"] == "none":
         raise TapetumError("keep_close holds a run to the weights that it began with; give --weights, too.")
     return choices, value, *network(value, groups, source)
