@@ -1,7 +1,7 @@
 """Pretraining on a Ray cluster: python examples/ray_train.py IMAGES RUN WORKERS [SETTING=VALUE ...]
 
-Ray Train starts the processes and starts them again when one dies; each calls tapetum.pretrain, which goes on from
-the run's last checkpoint. IMAGES and RUN lie where all nodes see them.
+Ray Train starts the processes and starts them again when one dies; each calls tapetum.pretrain, which goes
+on from the run's last checkpoint. IMAGES and RUN lie where all nodes see them.
 """
 
 import sys

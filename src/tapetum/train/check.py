@@ -19,7 +19,6 @@ from tapetum.train import launch, online, sharding, sync_norm
 from tapetum.train.sandbox import build, changed, easy_pixels, mismatched, one_batch, state, statistics, train
 from tapetum.views.nest import leaves
 
-
 WAYS = ("whole", "split")  # how several processes may hold weights
 
 
@@ -239,8 +238,8 @@ def same_on_two_processes(names: list[str]) -> dict[str, str]:
             worst, way = max(gaps, key=lambda n: gaps[n])
             if not gaps[worst, way] < 1e-9:
                 wrong[name] = (
-                    f"on two processes with weights {way} {worst} differs by {gaps[worst, way]:.2g} from one process. Is the loss a "
-                    "sum over images rather than a mean, or does it need what the other process holds "
+                    f"on two processes with weights {way} {worst} differs by {gaps[worst, way]:.2g} from one "
+                    "process. Is the loss a sum over images rather than a mean, or does it need what the other process holds "
                     "(base.distributed.gather)?"
                 )
     return wrong

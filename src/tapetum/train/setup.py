@@ -140,8 +140,8 @@ def settled(
         raise TapetumError("precision fp16 needs a GPU; on a CPU use bf16 or fp32.")
     if value.get("parallel") == "sharded" and groups.get("optimizer", {}).get("name") == "muon":
         raise TapetumError(
-            "muon makes steps orthogonal in bf16, which comes out otherwise for split matrices than for whole "
-            "ones; take another --optimizer.name, or --parallel data."
+            "muon makes steps orthogonal in bf16, which rounds split matrices otherwise than whole ones; "
+            "take another --optimizer.name, or --parallel data."
         )
     if value["keep_close"] and value["weights"] == "none":
         raise TapetumError("keep_close holds a run to the weights that it began with; give --weights, too.")
