@@ -21,13 +21,13 @@ def work(settings: dict[str, Any]) -> None:
     tapetum.pretrain(resume="auto", **settings)
 
 
-def main(images: str, run: str, workers: int, **settings: Any) -> None:
+def main(images: str, run: str, processes: int, **settings: Any) -> None:
     """Train on so many workers, each with a GPU where there are GPUs."""
     gpu = torch.cuda.is_available()
     TorchTrainer(
         work,
         train_loop_config={"data": images, "out": run, **settings},
-        scaling_config=ScalingConfig(num_workers=workers, use_gpu=gpu),
+        scaling_config=ScalingConfig(num_workers=processes, use_gpu=gpu),
         torch_config=TorchConfig(backend="cpu:gloo,cuda:nccl" if gpu else "gloo"),
         run_config=RunConfig(
             storage_path=str(Path(run).absolute().parent), failure_config=FailureConfig(max_failures=3)

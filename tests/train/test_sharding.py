@@ -15,6 +15,7 @@ import torch
 import torch.distributed.checkpoint  # whose modules may name what is forbidden below
 from safetensors.torch import load_file, save_file
 
+import tapetum
 from tapetum.base import distributed
 from tapetum.base.errors import TapetumError
 from tapetum.methods import find
@@ -22,13 +23,10 @@ from tapetum.methods.method import Method
 from tapetum.parts.state import EMA
 from tapetum.train import (
     checkpoint,
-    config,
-    defaults,
     launch,
     optimizer,
     product,
     sandbox,
-    setup,
     sharding,
     sync_norm,
 )
@@ -162,11 +160,11 @@ def test_optimisers_treat_split_weights_as_whole_ones(by, found):  # of methods 
     assert found[f"gap.{by}"] < 1e-9
 
 
-def test_muon_is_refused():
-    groups = config.parsed({"optimizer": {"name": "muon"}}, "byol")
-    given = {**defaults.PLAIN, "parallel": "sharded", "method": "byol", "channels": None, "levels": None}
+def test_muon_is_refused(tmp_path):
+    how = {"method": "byol", "encoder": "resnet10_w32", "parallel": "sharded", "devices": "cpu"}
     with pytest.raises(TapetumError, match=r"muon.*parallel data"):
-        setup.settled({**given, "micro_batch": None, "fit": None}, groups, sandbox.source())
+        images = sandbox.easy_images(48)[0]
+        tapetum.pretrain(images, out=str(tmp_path / "run"), optimizer_settings={"name": "muon"}, **how)
 
 
 @pytest.mark.parametrize(
