@@ -239,8 +239,8 @@ def same_on_two_processes(names: list[str]) -> dict[str, str]:
             if not gaps[worst, way] < 1e-9:
                 wrong[name] = (
                     f"on two processes with weights {way} {worst} differs by {gaps[worst, way]:.2g} from one "
-                    "process. Is the loss a sum over images rather than a mean, or does it need what the other "
-                    "process holds (base.distributed.gather)?"
+                    "process. Is the loss a sum over images rather than a mean, or does it need what the "
+                    "other process holds (base.distributed.gather)?"
                 )
     return wrong
 

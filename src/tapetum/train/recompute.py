@@ -19,7 +19,7 @@ def blockwise(method: nn.Module) -> None:
     In place. Gradients and buffers are what they were; each step takes about a third longer.
     """
     for block in blocks(method):
-        block.__class__ = recomputed(type(block))
+        block.__class__ = recomputed(type(block))  # type: ignore[arg-type]
 
 
 @cache

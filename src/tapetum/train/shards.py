@@ -8,6 +8,7 @@ docs/decisions/sharding.md.
 import json
 import warnings
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError
@@ -71,7 +72,7 @@ def found(path: Path) -> dict[str, tuple[torch.Size, torch.dtype]]:
     from torch.distributed.checkpoint import HuggingFaceStorageReader
 
     try:
-        known = HuggingFaceStorageReader(str(path)).read_metadata().state_dict_metadata
+        known: dict[str, Any] = dict(HuggingFaceStorageReader(str(path)).read_metadata().state_dict_metadata)
         return {name: (facts.size, facts.properties.dtype) for name, facts in known.items()}
     except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
         raise TapetumError(f"the checkpoint {path} cannot be read: {error}.") from error
