@@ -45,6 +45,7 @@ def pretrain(
     eval_every: Count | None = None,
     seed: Whole | None = None,
     precision: Literal["fp32", "bf16", "fp16"] | None = None,
+    compile: bool | None = None,
     devices: Count | Literal["auto", "cpu"] | None = None,
     parallel: Literal["data", "sharded"] | None = None,
     grad_checkpointing: bool | None = None,
@@ -85,6 +86,7 @@ def pretrain(
         eval_every: epochs between two looks. [a tenth of all]
         seed: of weights, order and views. [0]
         precision: what to compute in. [what the hardware is fast in]
+        compile: have torch compile the encoder's blocks; worth it on GPUs in long runs. [false]
         devices: auto (all GPUs), cpu, or a number of processes. [auto]
         parallel: what processes share: data, or sharded, the weights as well, which large ones need. [data]
         grad_checkpointing: true computes blocks anew in the backward pass, for less memory. [false]
