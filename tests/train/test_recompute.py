@@ -10,7 +10,7 @@ from tapetum import encoders
 from tapetum.base.errors import TapetumError
 from tapetum.methods import find
 from tapetum.train import recompute, sandbox
-from tapetum.train.blocks import blocks
+from tapetum.train.blocks import blocks_of
 
 NETS = {
     "resnet10_w32": {"channels": (8, 16, 32, 64), "drop_path_rate": 0.3},
@@ -71,7 +71,7 @@ def test_batches_would_be_counted_twice(monkeypatch):
 def test_blocks_keep_their_signature_and_forget_nothing_without_gradient():
     _, frugal = pair("vit_tiny_patch16_224")
     assert "attn_mask" in inspect.signature(frugal.net.blocks[0].forward).parameters
-    assert len(blocks(frugal)) == 4 and isinstance(
+    assert len(blocks_of(frugal)) == 4 and isinstance(
         frugal.net.blocks[0], type(pair("vit_tiny_patch16_224")[0].net.blocks[0])
     )
 

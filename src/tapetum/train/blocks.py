@@ -1,26 +1,23 @@
-"""The blocks of a method's encoders: what is split over processes, or computed anew, one at a time."""
-
-from collections.abc import Iterator
+"""The blocks of encoders: what is compiled, split over processes or computed anew, each by itself."""
 
 from torch import nn
 
-from tapetum.encoders.encoder import Encoder
+from tapetum.encoders import Encoder
 
-CHAINS = (nn.Sequential, nn.ModuleList)
+LISTS = nn.Sequential | nn.ModuleList
 
 
-def blocks(method: nn.Module) -> list[nn.Module]:
-    """The blocks of all encoders in a method, teachers' included: transformer blocks, residual blocks.
-
-    A block is a link of a chain, has several parts with weights of their own, and holds no blocks itself.
-    """
+def blocks_of(method: nn.Module) -> list[nn.Module]:
+    """The blocks of all encoders in a method, teachers included."""
     nets = [part.net for part in method.modules() if isinstance(part, Encoder)]
-    return list(dict.fromkeys(block for net in nets for block in _within(net, False)))
+    return list(dict.fromkeys(block for net in nets for block in blocks(net)))
 
 
-def _within(module: nn.Module, linked: bool) -> Iterator[nn.Module]:
-    inner = [block for part in module.children() for block in _within(part, isinstance(module, CHAINS))]
-    if inner:
-        yield from inner
-    elif linked and sum(1 for part in module.children() if next(part.parameters(), None) is not None) > 1:
-        yield module
+def blocks(net: nn.Module) -> list[nn.Module]:
+    """The parts that a network repeats: what stands in its lists, has parts of its own, and repeats none."""
+    found: list[nn.Module] = []
+    for part in net.children():
+        inner = blocks(part)
+        repeated = isinstance(net, LISTS) and not isinstance(part, LISTS) and list(part.children())
+        found += inner or ([part] if repeated else [])
+    return found

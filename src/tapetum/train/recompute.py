@@ -10,7 +10,7 @@ from torch import nn
 from torch.utils.checkpoint import checkpoint
 
 from tapetum.parts.state import BatchNorm
-from tapetum.train.blocks import blocks
+from tapetum.train.blocks import blocks_of
 
 
 def blockwise(method: nn.Module) -> None:
@@ -18,7 +18,7 @@ def blockwise(method: nn.Module) -> None:
 
     In place. Gradients and buffers are what they were; each step takes about a third longer.
     """
-    for block in blocks(method):
+    for block in blocks_of(method):
         block.__class__ = recomputed(type(block))  # type: ignore[arg-type]
 
 

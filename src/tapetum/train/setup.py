@@ -77,12 +77,12 @@ def prepare(given: dict[str, Any], groups: dict[str, dict], quiet: bool = False)
         sync_norm.synchronise(method)
     if value.get("grad_checkpointing"):
         recompute.blockwise(method)
-    if value.get("parallel") == "sharded":
-        sharding.shard(method, device)
     if device.type == "cpu" and value["precision"] == "bf16":
         _plain_attention(method)
     if value["compile"]:
         compile_blocks(method)
+    if value.get("parallel") == "sharded":
+        sharding.shard(method, device)
 
     tuned = OptimizerSettings(**groups.get("optimizer", {}))
     if tuned.heads_first is None:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from tapetum.base import distributed
-from tapetum.train.blocks import blocks
+from tapetum.train.blocks import blocks_of
 
 
 def shard(method: nn.Module, device: torch.device) -> None:
@@ -28,7 +28,7 @@ def shard(method: nn.Module, device: torch.device) -> None:
     method.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
     mesh = init_device_mesh(device.type, (distributed.world(),))
     single = {p for p in method.parameters() if not p.ndim}  # one number cannot be split
-    for part in [*blocks(method), method]:
+    for part in [*blocks_of(method), method]:
         fully_shard(part, mesh=mesh, ignored_params=single)
     fully_shard.state(method)._lazy_init()  # type: ignore[attr-defined]  # before a block runs by itself
     given: list[Any] = []  # to a GPU it would bring a batch as a plain dict, and it is there already
