@@ -4,7 +4,7 @@ import json
 import re
 import shutil
 from collections.abc import Callable
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -39,7 +39,7 @@ def save(
     if not main and not apart:
         return target
     part = folder / f".{target.name}.part"
-    together = shards.agreed if apart else nullcontext
+    together: Callable[[], AbstractContextManager] = shards.agreed if apart else nullcontext
     try:
         with together():
             if main:
