@@ -80,8 +80,8 @@ def processes() -> Iterator[str]:
     good = sum(max(row[sort]["gap"] for sort in alike.SORTS if sort in row) < alike.BAR for row in exact)
     same = sum(row["apart"]["gap"] == 0 for row in found.values())
     facts = sorted({f"{row['commit']} on {row['machine']}" for row in found.values()})
-    yield f"In float64 {good} of {len(exact)} are below {alike.BAR:g}; in {same} of {len(found)} all processes hold the"
-    yield f"same bits. Measured at {'; '.join(facts)}."
+    yield f"In float64 {good} of {len(exact)} are below {alike.BAR:g}; in {same} of {len(found)} all processes"
+    yield f"hold the same bits. Measured at {'; '.join(facts)}."
     yield f"\n| largest difference of all methods {HEADS}\n|---|---:|---:|---:|---:|"
     for sort in alike.SORTS:
         cells = []
@@ -120,7 +120,8 @@ def kills() -> Iterator[str]:
         )
         yield (
             f"{row['epochs']} epochs of {row['images']:,} images of 32 pixels, a run of "
-            f"{min(row['without']):.0f} s; a checkpoint of {row['megabytes']} MB takes {row['seconds_each']} s."
+            f"{min(row['without']):.0f} s; a checkpoint of {row['megabytes']} MB takes "
+            f"{row['seconds_each']} s."
         )
 
 

@@ -120,9 +120,11 @@ def killed(name: str, point: int, folder: Path) -> dict[str, Any]:
     return {"row": name, "point": point, **facts, "differs": differences(run, whole)}
 
 
-def cost(folder: Path, count: int = 8192, epochs: int = 3, rounds: int = 3) -> dict[str, Any]:
+def cost(
+    folder: Path, count: int = 8192, batch: int = 128, epochs: int = 3, rounds: int = 3
+) -> dict[str, Any]:
     """Seconds of a whole run with a checkpoint each epoch, and of one with a single checkpoint at its end."""
-    data, batch = sandbox.easy_images(count)[0], 128
+    data = sandbox.easy_images(count)[0]
     saved: list[float] = []
 
     def seconds(every: int) -> float:

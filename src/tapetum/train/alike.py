@@ -127,16 +127,16 @@ def compared(names: list[str], world: int = 2, dtype: str = "float64") -> dict[s
 
 
 def wrong(names: list[str], world: int = 2) -> dict[str, str]:
-    """A sentence for each method that in float64 is not the same in `world` processes as in one, within 1e-9 of
-    every loss, gradient, parameter and buffer, or not the same in all processes bit for bit."""
+    """A sentence for each method that in float64 is not the same in `world` processes as in one, within 1e-9
+    of every loss, gradient, parameter and buffer, or not the same in all processes bit for bit."""
     said = {}
     for name, found in compared(names, world).items():
         between, odd = found.pop("apart")
         gap, worst = max(found.values())
         if gap >= BAR:
             said[name] = (
-                f"on {world} processes {worst} differs by {gap:.2g} of its size from one process. Is the loss "
-                "a sum over images rather than a mean, or does it need what the other process holds "
+                f"on {world} processes {worst} differs by {gap:.2g} of its size from one process. Is the "
+                "loss a sum over images rather than a mean, or does it need what the other process holds "
                 "(base.distributed.gather)?"
             )
         elif between:
