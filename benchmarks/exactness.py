@@ -80,8 +80,8 @@ def processes() -> Iterator[str]:
     good = sum(max(row[sort]["gap"] for sort in alike.SORTS if sort in row) < alike.BAR for row in exact)
     same = sum(row["apart"]["gap"] == 0 for row in found.values())
     facts = sorted({f"{row['commit']} on {row['machine']}" for row in found.values()})
-    yield f"In float64 {good} of {len(exact)} are below {alike.BAR:g}; in {same} of {len(found)} all processes"
-    yield f"hold the same bits. Measured at {'; '.join(facts)}."
+    yield f"In float64 {good} of {len(exact)} are below {alike.BAR:g}; in {same} of {len(found)} all"
+    yield f"processes hold the same bits. Measured at {'; '.join(facts)}."
     yield f"\n| largest difference of all methods {HEADS}\n|---|---:|---:|---:|---:|"
     for sort in alike.SORTS:
         cells = []

@@ -34,8 +34,8 @@ TOLERANCE = 1e-6  # relative
 
 
 def exact_views(tree: Any, pixels: Tensor, size: Tensor, rng: Draw, image_size: int) -> tuple[Any, Any]:
-    """In place of `views.draw`: of each view in a nest a square of the image, moved around its borders by
-    whole pixels, mirrored or not, darkened; float64 [B, C, S, S]. And transforms, which none here asks for."""
+    """In place of `views.draw`: of each view in a nest a square of the image, moved around its borders
+    by whole pixels, mirrored or not, darkened; float64 [B, C, S, S]. And transforms, which none here needs."""
     numbers = itertools.count()
     batch, side = len(pixels), pixels.shape[-1]
 
@@ -52,13 +52,13 @@ def exact_views(tree: Any, pixels: Tensor, size: Tensor, rng: Draw, image_size: 
     return nest.mapped(tree, made), nest.mapped(tree, lambda _: torch.eye(3).repeat(batch, 1, 1))
 
 
-def curve(name: str, **settings: Any) -> list[float]:
+def curve(name: str) -> list[float]:
     """The loss of each step."""
     dtype, threads = torch.get_default_dtype(), torch.get_num_threads()
     torch.set_default_dtype(torch.float64)
     torch.set_num_threads(1)
     try:
-        method = sandbox.build(find(name), **settings)
+        method = sandbox.build(find(name))
         with mock.patch.object(feed, "draw", exact_views):
             return [numbers["loss"] for numbers in sandbox.train(method, STEPS)]
     finally:
