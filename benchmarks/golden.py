@@ -34,8 +34,8 @@ TOLERANCE = 1e-6  # relative
 
 
 def exact_views(tree: Any, pixels: Tensor, size: Tensor, rng: Draw, image_size: int) -> tuple[Any, Any]:
-    """In place of `views.draw`: of each view in a nest a square of the image, moved around its borders
-    by whole pixels, mirrored or not, darkened; float64 [B, C, S, S]. And transforms, which none here needs."""
+    """In place of `views.draw`: of each view in a nest a square of the image, moved around its borders by
+    whole pixels, mirrored or not, darkened; float64 [B, C, S, S]. And transforms, which none here needs."""
     numbers = itertools.count()
     batch, side = len(pixels), pixels.shape[-1]
 

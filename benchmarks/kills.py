@@ -105,7 +105,7 @@ def killed(name: str, point: int, folder: Path) -> dict[str, Any]:
         process = start(*command, rng.randrange(3), **streams, DIE=f"{step},{place},{share}")
     else:
         clock = [row["time"] for row in read_lines(whole / "metrics.jsonl") if "time" in row]
-        step, wait = rng.randrange(STEPS), rng.random() * (clock[-1] - clock[0]) / len(clock)
+        step, wait = rng.randrange(STEPS - 1), rng.random() * (clock[-1] - clock[0]) / len(clock)
         at = f"{1000 * wait:.0f} ms after step {step}"
         process = start(*command, rng.randrange(3), **streams)
         noted(run, step, process)
@@ -136,9 +136,9 @@ def cost(
 
     save = checkpoint.save
 
-    def timed(*given: Any) -> Path:
+    def timed(*given: Any, **named: Any) -> Path:
         began = time.monotonic()
-        path = save(*given)
+        path = save(*given, **named)
         saved.append(time.monotonic() - began)
         return path
 
