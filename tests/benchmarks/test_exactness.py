@@ -11,7 +11,8 @@ rows, exactness, golden, kills, processes = map(load, ("rows", "exactness", "gol
 
 @pytest.fixture
 def kept(tmp_path, monkeypatch):
-    """Rows, runs and the page go into a folder of the test."""
+    """Rows, runs, curves and the page go into a folder of the test."""
+    monkeypatch.setattr(golden, "FILE", tmp_path / "golden" / "curves.json")
     monkeypatch.setattr(rows, "fingerprint", lambda *folders: "c")
     for module, name in ((rows, "ROOT"), (rows, "RESULTS")):
         monkeypatch.setattr(module, name, tmp_path)
@@ -81,7 +82,6 @@ def test_what_checkpoints_cost_is_a_ratio_in_one_run(kept):
 
 
 def test_golden_curves_are_written_on_demand_alone(kept, monkeypatch, capsys):
-    monkeypatch.setattr(golden, "FILE", kept / "golden" / "curves.json")
     monkeypatch.setattr(golden, "curve", lambda name: [2.0, 1.0])
     golden.main([])
     assert golden.kept() == {}
