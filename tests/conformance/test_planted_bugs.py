@@ -196,7 +196,7 @@ class Apart(find("byol")):
     def after_step(self, t, keep):
         super().after_step(t, keep)
         for p in self.teacher.parameters():
-            p.add_(1e-12 * distributed.rank())
+            p.add_(1e-15 * distributed.rank())
 """,
         "is not the same in all of 2 processes",
     ),
