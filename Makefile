@@ -23,6 +23,8 @@ lint: $(VENV)/dev.stamp
 prove: $(VENV)/dev.stamp  ## learn from scratch on CIFAR-10 with every method and rewrite the table of results (hours)
 	$(BIN)/python -m benchmarks.learn
 	$(BIN)/python -m benchmarks.learn --budget ten-minutes --seeds 0,1,2
+	$(BIN)/python -m benchmarks.processes
+	$(BIN)/python -m benchmarks.kills
 
 docs: $(VENV)/dev.stamp  ## rewrite what is generated
 	$(BIN)/python docs/build_systems.py
