@@ -1,6 +1,6 @@
 """Does everything hostile in one process with little memory, under guard; says in JSON lines what came of it.
 
-python harness.py FOLDER RESULTS [PLANTED] [SKIP]: PLANTED takes the defences away first, one kind at a time.
+python -m hostile.harness FOLDER RESULTS all|planted [SKIP]: planted takes the defences away first, one kind at a time.
 """
 
 import contextlib

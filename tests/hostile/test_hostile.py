@@ -16,7 +16,7 @@ TESTS = HERE.parent
 
 
 def harnessed(folder: Path, *planted: str) -> dict[str, dict]:
-    """What came of all cases, by name (and plant); one that ends the process is noted, and the rest goes on."""
+    """What came of each case, by number; one that ends the process is noted, and the rest goes on."""
     results = folder / "results.jsonl"
     results.touch()
     source = str(TESTS.parent / "src")
@@ -37,8 +37,7 @@ def harnessed(folder: Path, *planted: str) -> dict[str, dict]:
     skip = 0
     while True:
         command = [
-            sys.executable,
-            str(HERE / "harness.py"),
+            *(sys.executable, "-P", "-m", "hostile.harness"),
             str(folder),
             str(results),
             *(planted or ("all",)),
