@@ -4,11 +4,11 @@ python docs/build_sbom.py [OUT] [--extra NAME ...]      `make sbom` writes dist/
 """
 
 import argparse
-import importlib.metadata as metadata
 import json
 import re
 import sys
 from collections.abc import Iterable, Iterator
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -33,8 +33,8 @@ def required(dist: metadata.Distribution, extras: Iterable[str]) -> Iterator[Req
 
 
 def closure(roots: Iterable[str]) -> dict[str, tuple[metadata.Distribution, list[str]]]:
-    """{name: (package, names of what it asks for)} of these ("torch", "tapetum[dev]") and of all below them, as
-    far as it is installed."""
+    """{name: (package, names of what it asks for)} of these ("torch", "tapetum[dev]") and of all below them
+    that is installed."""
     found: dict[str, tuple[metadata.Distribution, list[str]]] = {}
     done: set[tuple[str, str]] = set()
     waiting = [Requirement(root) for root in roots]

@@ -94,3 +94,19 @@ def tree(folder: Path) -> dict[str, tuple[int, int, bytes]]:
                 content,
             )
     return found
+
+
+def surroundings(folder: Path) -> dict[str, str]:
+    """The environment of a guarded process, which caches and keeps what is temporary within the folder."""
+    (folder / "tmp").mkdir()
+    tests = Path(__file__).parent.parent
+    cache = dict.fromkeys(
+        ("TAPETUM_CACHE", "NUMBA_CACHE_DIR", "MPLCONFIGDIR", "XDG_CACHE_HOME"), folder / "cache"
+    )
+    own = {
+        "PYTHONPATH": f"{tests.parent / 'src'}:{tests}",
+        "PYTHONDONTWRITEBYTECODE": "1",
+        "TMPDIR": folder / "tmp",
+    }
+    own |= {"COLUMNS": "100", "HF_HUB_OFFLINE": "1", "MALLOC_ARENA_MAX": "2"}
+    return {**os.environ, **{name: str(value) for name, value in {**cache, **own}.items()}}

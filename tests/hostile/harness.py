@@ -1,6 +1,6 @@
 """Does everything hostile in one process with little memory, under guard; says in JSON lines what came of it.
 
-python -m hostile.harness FOLDER RESULTS all|planted [SKIP]: planted takes the defences away first, one kind at a time.
+python -m hostile.harness FOLDER RESULTS all|planted [SKIP]: planted takes away one kind of defence at a time.
 """
 
 import contextlib

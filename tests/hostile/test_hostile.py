@@ -1,38 +1,22 @@
 """Each hostile input ends in a sentence or in a file left out; none writes, runs, asks or fills memory."""
 
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from hostile.guard import surroundings
 from hostile.harness import CASES
 from hostile.planted import PLANTS
-
-HERE = Path(__file__).parent
-TESTS = HERE.parent
 
 
 def harnessed(folder: Path, *planted: str) -> dict[str, dict]:
     """What came of each case, by number; one that ends the process is noted, and the rest goes on."""
     results = folder / "results.jsonl"
     results.touch()
-    source = str(TESTS.parent / "src")
-    env = {
-        **os.environ,
-        "PYTHONPATH": f"{source}:{TESTS}",
-        "TAPETUM_CACHE": str(folder / "cache"),
-        "TMPDIR": str(folder / "tmp"),
-        "PYTHONDONTWRITEBYTECODE": "1",
-        "NUMBA_CACHE_DIR": str(folder / "cache"),
-        "MPLCONFIGDIR": str(folder / "cache"),
-        "COLUMNS": "100",
-        "HF_HUB_OFFLINE": "1",
-        "MALLOC_ARENA_MAX": "2",
-    }
-    (folder / "tmp").mkdir()
+    env = surroundings(folder)
     dead: list[dict] = []
     skip = 0
     while True:

@@ -119,13 +119,18 @@ class Handler(BaseHTTPRequestHandler):
 
     def _answer(self, status: int, kind: str, content: bytes, more: dict[str, str]) -> None:
         self.send_response(status)
-        for name, value in {**HEADERS, **more}.items():
+        for name, value in more.items():
             self.send_header(name, value)
         self.send_header("Content-Type", f"{kind}; charset=utf-8")
         self.send_header("Content-Length", str(len(content)))
         self.end_headers()
         if self.command != "HEAD":
             self.wfile.write(content)
+
+    def end_headers(self) -> None:
+        for name, value in HEADERS.items():  # also of what is no request at all
+            self.send_header(name, value)
+        super().end_headers()
 
     def log_message(self, format: str, *args: Any) -> None:
         """Nothing: addresses hold the token."""
