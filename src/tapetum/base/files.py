@@ -1,6 +1,7 @@
 """Files that are written whole or not at all, and the folder for what can be computed again."""
 
 import contextlib
+import errno
 import hashlib
 import json
 import os
@@ -84,11 +85,19 @@ def write_json(path: str | Path, value: Any) -> None:
 def read_json(path: str | Path) -> Any:
     """Read JSON, or say in one sentence which file is missing or damaged."""
     try:
-        return json.loads(Path(path).read_text())
+        return json.loads(read_text(path))
     except FileNotFoundError:
         raise TapetumError(f"there is no file {path}.") from None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise TapetumError(f"{path} is not readable JSON: {error}.") from error
+
+
+def read_text(path: str | Path) -> str:
+    """The text of a file; raises OSError, also for what has no end (a device) or waits for ever (a pipe)."""
+    path = Path(path)
+    if path.exists() and not path.is_file():
+        raise OSError(errno.EINVAL, "it is no regular file", str(path))
+    return path.read_text(encoding="utf-8")
 
 
 def write_lines(path: str | Path, rows: Iterable[dict]) -> None:
@@ -105,14 +114,16 @@ def append_line(path: str | Path, row: dict) -> None:
         raise TapetumError(f"cannot write {path}: {error.strerror or error}.") from error
 
 
-def read_lines(path: str | Path) -> list[dict]:
-    """Read JSON lines; a half-written last line (the process was killed) is left out."""
-    rows = []
-    for line in Path(path).read_text().splitlines():
-        try:
+def read_lines(path: str | Path, kind: type = dict) -> list[Any]:
+    """Read JSON lines, up to the first that is not whole (the process was killed) or not of the kind."""
+    rows: list[Any] = []
+    try:
+        for line in read_text(path).splitlines():
             rows.append(json.loads(line))
-        except ValueError:
-            break
+            if not isinstance(rows[-1], kind):
+                return rows[:-1]
+    except (ValueError, RecursionError):
+        pass
     return rows
 
 

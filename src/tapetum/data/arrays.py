@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from tapetum.base.errors import TapetumError
+from tapetum.base.npz import check_npz
 from tapetum.data.decode import Damaged, one_line
 from tapetum.data.form import RGB, Form
 from tapetum.data.labels import with_values
@@ -92,10 +93,9 @@ def numbered(count: int) -> list[str]:
 def open_npz(path: Path) -> Source:
     """An .npz with images and perhaps labels, also with 'train_images', 'x_test' and the like; or an .npy."""
     try:
+        names = check_npz(path)
         loaded = np.load(path, allow_pickle=False, mmap_mode="r" if path.suffix == ".npy" else None)
-        arrays = (
-            {"images": loaded} if isinstance(loaded, np.ndarray) else {n: loaded[n] for n in loaded.files}
-        )
+        arrays = {"images": loaded} if isinstance(loaded, np.ndarray) else {n: loaded[n] for n in names}
     except Exception as error:  # whatever the bytes of a stranger make a parser raise
         why = (
             "it holds Python objects, which are never unpickled"

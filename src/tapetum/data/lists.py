@@ -43,7 +43,7 @@ def read_table(path: Path) -> Table:
     suffix = path.suffix.lower()
     try:
         if suffix == ".parquet":
-            return pyarrow("parquet").read_table(path).to_pydict()
+            return _read_parquet(path)
         if suffix in (".jsonl", ".ndjson"):
             return _read_json_lines(path)
         if suffix in (".csv", ".tsv"):
@@ -63,6 +63,18 @@ def pyarrow(module: str) -> Any:
         return importlib.import_module(f"pyarrow.{module}")
     except ImportError:
         raise TapetumError("Parquet and Arrow files need pyarrow: pip install 'tapetum[data]'.") from None
+
+
+def _read_parquet(path: Path) -> Table:
+    with pyarrow("parquet").ParquetFile(path) as opened:
+        check_count(opened.metadata.num_rows, path)
+        return opened.read().to_pydict()
+
+
+def check_count(rows: int, path: Path) -> None:
+    """Each row has a path or an image of its own, so a file of more rows than bytes is no table of images."""
+    if rows > (length := path.stat().st_size):
+        raise TapetumError(f"{path} says that it has {rows:,} rows, in {length:,} bytes.")
 
 
 def _read_csv(path: Path, delimiter: str | None) -> Table:

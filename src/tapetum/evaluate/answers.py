@@ -9,6 +9,7 @@ import torch
 
 from tapetum.base.errors import TapetumError
 from tapetum.base.files import replacing
+from tapetum.base.npz import check_npz
 from tapetum.measure.metrics import METRICS, bootstrap
 from tapetum.measure.paired import Z, student
 
@@ -93,6 +94,7 @@ class Answers:
     def load(cls, path: Path) -> "Answers":
         """Raises TapetumError when the file is not there or is none of these."""
         try:
+            check_npz(path)
             with np.load(path, allow_pickle=False) as file:
                 arrays = {name: file[name] for name in ("answers", "truth", "rows")}
                 arrays["fold"] = file.get("fold")

@@ -10,6 +10,11 @@ def is_number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= 1e300
 
 
+def within(path: Path) -> bool:
+    """Whether a file lies in its folder, or only a link to it does."""
+    return not path.is_symlink() or path.resolve().is_relative_to(path.parent.resolve())
+
+
 class Tail:
     """The lines of a file that may not be there yet, may grow, or become another.
 
@@ -27,7 +32,7 @@ class Tail:
 
     def refresh(self) -> None:
         """Read what is new; a line that is being written waits. Raises OSError."""
-        found = self.path.stat() if self.path.exists() else None
+        found = self.path.stat() if self.path.is_file() and within(self.path) else None
         file, size = (found.st_ino, found.st_size) if found else (0, 0)
         if file != self._file or size < self._at:  # a run that goes on writes it anew
             self.rows, self.damaged, self._at, self._file = [], 0, 0, file

@@ -113,10 +113,12 @@ def newest(folder: Path) -> tuple[Path, dict[str, Any]] | None:
             if facts.get("format") != FORMAT:
                 raise TapetumError(f"its format is {facts.get('format')}, this version reads {FORMAT}")
             for name, wanted in facts["files"].items():
+                if Path(name).name != name or not (path / name).is_file():
+                    raise TapetumError(f"it has no file {name}")
                 if digest(path / name) != wanted:
                     raise TapetumError(f"{name} is not what was written")
             return path, facts
-        except (TapetumError, OSError, KeyError) as error:
+        except (TapetumError, OSError, KeyError, TypeError, AttributeError) as error:
             warn(f"the checkpoint {path} is damaged ({error}); going back to the one before it.")
     if damaged := found(folder):
         raise TapetumError(

@@ -5,9 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import yaml
-
-from tapetum.base import settings
+from tapetum.base import plain_yaml, settings
 from tapetum.base.errors import TapetumError, unknown
 from tapetum.evaluate import protocols
 
@@ -101,14 +99,7 @@ def _entry(name: str, own: dict[str, Any], given: Mapping[str, Mapping[str, Any]
 
 
 def _tree(path: Path) -> dict[str, Any]:
-    try:
-        tree = yaml.safe_load(path.read_text())
-    except (OSError, UnicodeDecodeError) as error:
-        raise TapetumError(
-            f"the suite {path} cannot be read: {getattr(error, 'strerror', error)}."
-        ) from error
-    except yaml.YAMLError as error:
-        raise TapetumError(f"{path} is not readable YAML: {' '.join(str(error).split())}.") from error
+    tree = plain_yaml.read(path, "suite")
     tree = {"protocols": tree} if isinstance(tree, list) else tree
     if not isinstance(tree, dict) or not isinstance(tree.get("protocols"), list):
         raise TapetumError(f"{path} is no suite: it needs a list of protocols.")
