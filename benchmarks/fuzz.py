@@ -76,13 +76,13 @@ def counted(file: Path) -> tuple[int, int, float]:
 
 def waited(process: subprocess.Popen, file: Path) -> str:
     """Wait for its end; why that came too early, or nothing."""
-    heard, before = time.monotonic(), -1
+    silent, before = 0.0, -1
     while process.poll() is None:
         time.sleep(0.2)
         now = counted(file)[1] if file.exists() and file.stat().st_size else -1
-        if now != before:
-            heard, before = time.monotonic(), now
-        if time.monotonic() - heard > SILENCE:
+        silent = silent + 0.2 if now == before else 0.0  # of a clock that stands still while both are halted
+        before = now
+        if silent > SILENCE:
             return "it hung"
     code = process.returncode
     return "" if code == 0 else f"it was ended by signal {-code}" if code < 0 else f"it ended with code {code}"

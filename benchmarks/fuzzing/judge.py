@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from tapetum.base.errors import TapetumError
+from tapetum.base.harmless import harmless
 
 LONGEST = 1000  # characters of a sentence
 GROWTH = 500_000_000  # bytes of memory that one input may take
@@ -59,7 +60,7 @@ def sentence(error: TapetumError | str) -> None:
     text = str(error)
     if len(text) >= LONGEST:
         raise Wrong(f"a sentence of {len(text):,} characters: {text[:60]!r}...")
-    if not text or not text.isprintable():
+    if not text or harmless(text) != text:
         raise Wrong(f"a sentence that is empty or holds control characters: {text[:200]!r}")
 
 

@@ -2,6 +2,7 @@
 
 import io
 import json
+import math
 from pathlib import Path
 from typing import Any, Literal
 
@@ -25,7 +26,9 @@ from tapetum.inspecting import inspect
 from tapetum.parts.schedule import PositiveRamp, Ramp, ShareRamp
 from tapetum.report import story
 from tapetum.report.dashboard import front
+from tapetum.report.parts import files_section, result_parts
 from tapetum.report.server import Handler, Server
+from tapetum.report.story import plain_settings
 from tapetum.report.training import training
 from tapetum.report.watched import Dashboard
 from tapetum.train import checkpoint, config
@@ -82,7 +85,8 @@ def mended_state(data: bytes) -> bytes:
     whole = json.loads(seeds.checkpoint_files()["state.json"])
     try:
         facts = json.loads(content)
-        facts["files"], facts["format"] = whole["files"], whole["format"]
+        facts |= {name: whole[name] for name in ("files", "format")}
+        facts |= {"digest": short_id({n: v for n, v in facts.items() if n != "digest"})} if "digest" in whole else {}
     except (ValueError, TypeError, RecursionError):
         return data
     return data[:1] + json.dumps(facts).encode() if name == "state.json" else data
@@ -101,6 +105,9 @@ def run(data: bytes, folder: Path) -> None:
             says(told)
         story.healthy(told)
         training(told)
+        files_section(told.skipped, "left out", "skipped", "none")
+        result_parts([r for r in told.results if math.isfinite(r.value)], told.name)
+        plain_settings(told.settings)
     finally:
         inspect(str(place))
 

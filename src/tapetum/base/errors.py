@@ -4,6 +4,8 @@ import difflib
 import re
 from collections.abc import Iterable
 
+from tapetum.base.harmless import harmless
+
 LONGEST = 900  # characters of a sentence
 
 
@@ -23,13 +25,8 @@ class TrainingFailed(TapetumError):
 
 
 def printable(text: str) -> str:
-    """On one line, with what is not to be seen (control characters, turned writing) spelt out.
-
-    >>> print(printable("a\\n b\\x1b[31m"))
-    a b\\x1b[31m
-    """
-    text = re.sub(r"\s*[\r\n]+\s*", " ", str(text)).strip()
-    return text if text.isprintable() else "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
+    """On one line, with what is not to be seen (control characters, turned writing) spelt out."""
+    return harmless(re.sub(r"\s*[\r\n]+\s*", " ", str(text)).strip())
 
 
 def shortened(text: str, most: int) -> str:
