@@ -1,15 +1,15 @@
 """Feeds damaged and hostile inputs to every parser that meets outside bytes, and counts what goes wrong.
 
-    python -m benchmarks.fuzz                        # 20 minutes of each parser without a finding: many hours
-    python -m benchmarks.fuzz zip tar --minutes 5    # of two of them
-    python -m benchmarks.fuzz --minimise             # shorten what was found, and keep it as cases of tests/fuzz
-    python -m benchmarks.fuzz --table                # only rewrite the table in docs/trust.md
+    python -m benchmarks.fuzz                      # 20 minutes of each parser without a finding: many hours
+    python -m benchmarks.fuzz zip tar --minutes 5  # of two of them
+    python -m benchmarks.fuzz --minimise           # shorten what was found; keep it as cases of tests/fuzz
+    python -m benchmarks.fuzz --table              # only rewrite the table in docs/trust.md
 
-Minutes are those of the processor, and add up over calls; after a finding they begin anew, for it is mended and what
-stands then is what counts. Guided by coverage where atheris is installed (pip install 'tapetum[fuzz]', Linux). Allowed
-is a value, an image that is left out with a reason, or one sentence; a finding is anything else: another exception,
-more than 10 seconds or 500 MB, a file written elsewhere, a program begun, a connection, a process that dies. It is
-kept in runs/fuzz/PARSER/crash-ID, and why beside it. Inputs are run in a process of their own, with limits.
+Minutes are those of the processor, and add up over calls; after a finding they begin anew, for it is mended
+and what stands then is what counts. Guided by coverage where atheris is installed (pip install
+'tapetum[fuzz]', Linux). Allowed is a value, an image that is left out with a reason, or one sentence; a
+finding is anything else: another exception, more than 10 seconds or 500 MB, a file written elsewhere, a
+program begun, a connection, a process that dies. It is kept in runs/fuzz/PARSER/crash-ID, and why beside it.
 """
 
 import argparse
@@ -30,6 +30,7 @@ ROWS = rows.RESULTS / "fuzz.jsonl"
 FOUND = rows.ROOT / "runs" / "fuzz"
 PAGE = rows.ROOT / "docs" / "trust.md"
 BEGIN, END = "<!-- fuzzing: written by python -m benchmarks.fuzz -->", "<!-- end of fuzzing -->"
+CHILD = ("-m", "benchmarks.fuzzing.child")
 SILENCE = 600  # seconds without a word after which a process is ended
 LONGEST = 600  # seconds of the processor that one process feeds, so that memory which leaks goes
 
@@ -41,13 +42,13 @@ def clean_minutes(name: str) -> float:
     return sum(row["cpu_minutes"] for row in own[last + 1 :])
 
 
-def feed(name: str, seconds: float, seed: int) -> dict:
+def feed(name: str, seconds: float, seed: int, program: tuple[str, ...] = CHILD) -> dict:
     """One process; what it counted, and whether it died of an input."""
     folder = FOUND / name
     folder.mkdir(parents=True, exist_ok=True)
     for old in ("last", "findings.json", "faults.txt"):
         (folder / old).unlink(missing_ok=True)
-    words = [sys.executable, "-m", "benchmarks.fuzzing.child", name, str(seconds), str(seed), str(folder)]
+    words = [sys.executable, *program, name, str(seconds), str(seed), str(folder)]
     with (folder / "log.txt").open("w") as log:
         process = subprocess.Popen(words, cwd=rows.ROOT, stdout=log, stderr=log)
         try:
@@ -85,7 +86,9 @@ def waited(process: subprocess.Popen, file: Path) -> str:
         if silent > SILENCE:
             return "it hung"
     code = process.returncode
-    return "" if code == 0 else f"it was ended by signal {-code}" if code < 0 else f"it ended with code {code}"
+    return (
+        "" if code == 0 else f"it was ended by signal {-code}" if code < 0 else f"it ended with code {code}"
+    )
 
 
 def campaign(name: str, minutes: float, dry: bool) -> None:
@@ -99,7 +102,8 @@ def campaign(name: str, minutes: float, dry: bool) -> None:
         row |= {"findings": sorted(said["findings"].values())}
         if not dry:
             rows.keep(ROWS, row | rows.facts(("atheris", "pillow", "pyarrow", "safetensors")))
-        print(f"{name}: {taken:.1f} minutes, {said['executions']:,} inputs", *row["findings"], sep="\n  ", flush=True)
+        print(f"{name}: {taken:.1f} minutes, {said['executions']:,} inputs", flush=True)
+        print(*(f"  {why}\n" for why in row["findings"]), sep="", end="", flush=True)
 
 
 def minimise(names: list[str]) -> None:
@@ -137,16 +141,22 @@ def table() -> None:
         minutes, inputs = sum(row["cpu_minutes"] for row in own), sum(row["executions"] for row in own)
         found = len({why for row in own for why in row["findings"]})
         kept = sum(case["parser"] == name for case in cases())
-        lines.append(f"| {name} | {minutes:.1f} | {clean_minutes(name):.1f} | {inputs:,} | {found} | {kept} |")
+        lines.append(
+            f"| {name} | {minutes:.1f} | {clean_minutes(name):.1f} | {inputs:,} | {found} | {kept} |"
+        )
     before, _, rest = PAGE.read_text().partition(BEGIN)
     PAGE.write_text(before + "\n".join([BEGIN, "", *lines, "", END]) + rest.partition(END)[2])
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("parsers", nargs="*", help=f"of {', '.join(TARGETS)}; by default all")
     parser.add_argument("--minutes", type=float, default=20)
-    parser.add_argument("--dry", action="store_true", help="keep no rows; --minutes count for this call alone")
+    parser.add_argument(
+        "--dry", action="store_true", help="keep no rows; --minutes count for this call alone"
+    )
     parser.add_argument("--minimise", action="store_true")
     parser.add_argument("--table", action="store_true")
     asked = parser.parse_args()

@@ -1,1 +1,1 @@
-"""What `python -m benchmarks.fuzz` is made of: parsers, small whole files, damage, and a process that is watched."""
+"""What `python -m benchmarks.fuzz` is made of: parsers, small files, damage, a process that is watched."""

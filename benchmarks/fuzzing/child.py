@@ -68,7 +68,9 @@ class Feeding:
         file = self.folder / f"crash-{found.id}"
         if found.id not in self.findings or len(data) < file.stat().st_size:
             file.write_bytes(data)
-            file.with_name(f"why-{found.id}.txt").write_text(f"{found.why}\n\n{found.trace}", errors="replace")
+            file.with_name(f"why-{found.id}.txt").write_text(
+                f"{found.why}\n\n{found.trace}", errors="replace"
+            )
         if found.id not in self.findings:
             self.findings[found.id] = found.why
             (self.folder / "findings.json").write_text(json.dumps(self.findings))
@@ -133,21 +135,27 @@ def engine() -> Any:
     return atheris
 
 
-def main() -> None:
-    name, seconds, seed, place = sys.argv[1], float(sys.argv[2]), int(sys.argv[3]), Path(sys.argv[4])
-    sys.dont_write_bytecode = True
+def named(name: str) -> tuple[Any, list[bytes]]:
+    """A parser and what it is fed first."""
+    from benchmarks.fuzzing.targets import TARGETS, regressions
+
+    return TARGETS[name], [*TARGETS[name].seeds(), *regressions(name)]
+
+
+def begin(prepared: Callable[[], tuple[Any, list[bytes]]], place: Path, seconds: float, seed: int) -> None:
+    """Feed a parser, which is imported by `prepared`, so that its code can be followed."""
     atheris = engine()
     importing = atheris.instrument_imports(include=INSTRUMENTED) if atheris else contextlib.nullcontext()
     with tempfile.TemporaryDirectory(prefix="fuzz-") as work, (place / "faults.txt").open("w") as faults:
         os.environ["TAPETUM_CACHE"] = str(Path(work) / "cache")
+        with importing, contextlib.redirect_stderr(open(os.devnull, "w")):  # noqa: PTH123
+            target, inputs = prepared()
         tempfile.tempdir = work
-        with importing, contextlib.redirect_stderr(open(os.devnull, "w")):  # noqa: SIM115, PTH123
-            from benchmarks.fuzzing.targets import TARGETS, regressions
         faulthandler.enable(faults)
-        faulthandler.register(signal.SIGPROF, faults, chain=True)  # tells where it hung, then ends the process
-        target = TARGETS[name]
+        faulthandler.register(
+            signal.SIGPROF, faults, chain=True
+        )  # tells where it hung, then ends the process
         feeding = Feeding(target, place, Path(work), seconds)
-        inputs = [*target.seeds(), *regressions(name)]
         for data in inputs:  # what is read late is read now
             feeding.one(data)
         limit_memory()
@@ -155,6 +163,12 @@ def main() -> None:
             guided(atheris, feeding, inputs, seed)
         else:
             by_chance(feeding.one, target, inputs, seed)
+
+
+def main() -> None:
+    name, seconds, seed, place = sys.argv[1:]
+    sys.dont_write_bytecode = True
+    begin(lambda: named(name), Path(place), float(seconds), int(seed))
 
 
 if __name__ == "__main__":

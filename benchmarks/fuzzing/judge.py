@@ -19,7 +19,16 @@ LONGEST = 1000  # characters of a sentence
 GROWTH = 500_000_000  # bytes of memory that one input may take
 PATIENCE = 10  # seconds of the processor that one input may take
 _WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
-_CHANGES = ("os.remove", "os.rename", "os.mkdir", "os.rmdir", "os.link", "os.symlink", "os.truncate", "os.chmod")
+_CHANGES = (
+    "os.remove",
+    "os.rename",
+    "os.mkdir",
+    "os.rmdir",
+    "os.link",
+    "os.symlink",
+    "os.truncate",
+    "os.chmod",
+)
 _CHANGES += ("shutil.rmtree", "shutil.copyfile", "shutil.move", "shutil.unpack_archive")
 _RUNS = ("subprocess.Popen", "os.system", "os.exec", "os.posix_spawn", "os.fork", "pickle.find_class")
 _TALKS = ("socket.connect", "socket.sendto", "urllib.Request", "webbrowser.open")

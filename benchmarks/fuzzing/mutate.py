@@ -6,11 +6,45 @@ import struct
 from collections.abc import Callable, Sequence
 
 MOST = 2**16  # bytes of an input
-NUMBERS = (0, 1, 2, 0x7F, 0x80, 0xFF, 0x7FFF, 0x8000, 0xFFFF, 2**31 - 1, 2**31, 2**32 - 1, 2**63 - 1, 2**64 - 1)
+NUMBERS = (
+    0,
+    1,
+    2,
+    0x7F,
+    0x80,
+    0xFF,
+    0x7FFF,
+    0x8000,
+    0xFFFF,
+    2**31 - 1,
+    2**31,
+    2**32 - 1,
+    2**63 - 1,
+    2**64 - 1,
+)
 WORDS = (
-    *(b"\0", b"\n", b"\r\n", b"\x1b[31m", b"\xff\xfe", b"\xed\xa0\x80", b"../", b"/", b"C:\\", b".png", b"\xe2\x80\xae"),
+    *(
+        b"\0",
+        b"\n",
+        b"\r\n",
+        b"\x1b[31m",
+        b"\xff\xfe",
+        b"\xed\xa0\x80",
+        b"../",
+        b"/",
+        b"C:\\",
+        b".png",
+        b"\xe2\x80\xae",
+    ),
     *(b"NaN", b"Infinity", b"-1", b"1e999", b"null", b"true", b'""', b"[]", b"{}", b"9" * 30, b"9" * 5000),
-    *(b"[" * 3000, b'{"a":' * 3000, b"(" * 300, b"&a [*a,*a]", b"<<: ", b"!!python/object/apply:os.system ['true']"),
+    *(
+        b"[" * 3000,
+        b'{"a":' * 3000,
+        b"(" * 300,
+        b"&a [*a,*a]",
+        b"<<: ",
+        b"!!python/object/apply:os.system ['true']",
+    ),
 )
 _NUMBER = re.compile(rb"-?\d+(\.\d+)?([eE][-+]?\d+)?")
 Change = Callable[[bytearray, random.Random], None]

@@ -109,7 +109,11 @@ _STATE = b'{"_data_files": [{"filename": "data.arrow"}], "_split": "train", "_in
 
 
 def saved_seeds() -> list[bytes]:
-    return [b'\0{"splits": ["train", "../train"]}', b"\1" + _STATE, *(b"\2" + one for one in seeds.arrows()[:1])]
+    return [
+        b'\0{"splits": ["train", "../train"]}',
+        b"\1" + _STATE,
+        *(b"\2" + one for one in seeds.arrows()[:1]),
+    ]
 
 
 def places(data: bytes, folder: Path) -> None:
@@ -164,5 +168,7 @@ TARGETS = {
     "npz": Target(file("x.npz"), seeds.npzs),
     "npy": Target(file("x.npy"), seeds.npys),
     "pack": Target(file("x.pack"), seeds.packs, mend=mended_pack),
-    "path": Target(places, lambda: [b"dog", b"cat/1.png", b"x-{000..003}.tar", b"a{b,c}*.tar", b""], beside_places),
+    "path": Target(
+        places, lambda: [b"dog", b"cat/1.png", b"x-{000..003}.tar", b"a{b,c}*.tar", b""], beside_places
+    ),
 }

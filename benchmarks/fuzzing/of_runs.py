@@ -86,7 +86,11 @@ def mended_state(data: bytes) -> bytes:
     try:
         facts = json.loads(content)
         facts |= {name: whole[name] for name in ("files", "format")}
-        facts |= {"digest": short_id({n: v for n, v in facts.items() if n != "digest"})} if "digest" in whole else {}
+        facts |= (
+            {"digest": short_id({n: v for n, v in facts.items() if n != "digest"})}
+            if "digest" in whole
+            else {}
+        )
     except (ValueError, TypeError, RecursionError):
         return data
     return data[:1] + json.dumps(facts).encode() if name == "state.json" else data
@@ -114,7 +118,7 @@ def run(data: bytes, folder: Path) -> None:
 
 def results(data: bytes, folder: Path) -> None:
     for result in read_results(fresh(folder / "results.json", data)):
-        f"{result.row}: {result.title} {result}"  # noqa: B018 (as people are told)
+        f"{result.row}: {result.title} {result}"  # as people are told
 
 
 def mended_results(data: bytes) -> bytes:
@@ -156,7 +160,14 @@ def yaml(data: bytes, folder: Path) -> None:
 
 KINDS: tuple[Any, ...] = (
     *(Ramp, ShareRamp, PositiveRamp, settings.Count, settings.Share, int, float, bool, str, int | None),
-    *(tuple[float, float], tuple[str, ...], list[int], Literal["fp32", "bf16"], float | tuple[float, float], dict),
+    *(
+        tuple[float, float],
+        tuple[str, ...],
+        list[int],
+        Literal["fp32", "bf16"],
+        float | tuple[float, float],
+        dict,
+    ),
 )
 VIEWS = {"large": [views.simclr()], "small": [views.simclr()]}
 
@@ -239,7 +250,7 @@ def shelf(data: bytes, folder: Path) -> None:
 
 
 SHELF = {
-    "about.json": b'{"subject": {"encoder": {"model": "resnet18"}, "weights": "abc", "layer": 3}, "view": {"c": 1}}',
+    "about.json": b'{"subject": {"encoder": {"model": "a"}, "weights": "abc", "layer": 3}, "view": {"c": 1}}',
     "1.npy": seeds.seeds.arrays(lambda out: seeds.np.save(out, seeds.np.zeros((2, 4), seeds.np.float32))),
     "1.keys": b"k" * 32,
 }
@@ -248,7 +259,9 @@ SHELF = {
 def told(data: bytes, folder: Path) -> None:
     """Any bytes under any name, to `inspect`; the first byte chooses the name."""
     name, content = choice(data, list(seeds.inspected()))
-    place = folder_of({name: content, "model.safetensors": b"", "method.safetensors": b""}, folder / f"told-{name}")
+    place = folder_of(
+        {name: content, "model.safetensors": b"", "method.safetensors": b""}, folder / f"told-{name}"
+    )
     inspect(str(place if "." in name and not name.startswith("x") else place / name))
 
 
@@ -265,6 +278,10 @@ TARGETS = {
     "settings": Target(typed, seeds.settings),
     "request": Target(request, seeds.requests, serve),
     "shelf": Target(shelf, lambda: chosen(SHELF)),
-    "landmarks": Target(lambda data, folder: landmarks.read(str(fresh(folder / "x.json", data))), seeds.landmarks),
-    "inspect": Target(told, lambda: [bytes([i]) + c for i, some in enumerate(seeds.inspected().values()) for c in some]),
+    "landmarks": Target(
+        lambda data, folder: landmarks.read(str(fresh(folder / "x.json", data))), seeds.landmarks
+    ),
+    "inspect": Target(
+        told, lambda: [bytes([i]) + c for i, some in enumerate(seeds.inspected().values()) for c in some]
+    ),
 }

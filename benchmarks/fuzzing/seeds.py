@@ -59,7 +59,10 @@ def jpegs() -> list[bytes]:
 def pngs() -> list[bytes]:
     palette = image().quantize(8)
     modes = [saved(image(mode), "PNG") for mode in ("1", "L", "LA", "RGB", "RGBA", "I;16")]
-    more = [saved(palette, "PNG", transparency=b"\0\x80"), saved(image(), "PNG", exif=turned(8), dpi=(72, 72))]
+    more = [
+        saved(palette, "PNG", transparency=b"\0\x80"),
+        saved(image(), "PNG", exif=turned(8), dpi=(72, 72)),
+    ]
     moving = saved(image(), "PNG", save_all=True, append_images=[image(seed=1)])
     return [*modes, *more, moving, saved(image(), "PNG", icc_profile=b"p" * 300)]
 
@@ -68,7 +71,12 @@ def tiffs() -> list[bytes]:
     packings = ("raw", "tiff_deflate", "tiff_lzw", "packbits", "jpeg", "tiff_adobe_deflate")
     usual = [saved(image(), "TIFF", compression=packing) for packing in packings]
     deep = [saved(image(mode), "TIFF") for mode in ("I;16", "F", "I", "CMYK", "1", "LA")]
-    return [*usual, *deep, saved(image(), "TIFF", exif=turned(5)), saved(image("1"), "TIFF", compression="group4")]
+    return [
+        *usual,
+        *deep,
+        saved(image(), "TIFF", exif=turned(5)),
+        saved(image("1"), "TIFF", compression="group4"),
+    ]
 
 
 def others() -> list[bytes]:
@@ -151,8 +159,13 @@ def tables() -> list[tuple[dict[str, Any], ...]]:
     names = list(photos())
     return [
         tuple({"path": name, "label": name[:3]} for name in names),
-        tuple({"file": f"./{name}", "class": i % 2, "split": "train" if i else "test"} for i, name in enumerate(names)),
-        tuple({"image": name, "y": i / 2, "text": 'a "dog", ä', "more": None} for i, name in enumerate(names)),
+        tuple(
+            {"file": f"./{name}", "class": i % 2, "split": "train" if i else "test"}
+            for i, name in enumerate(names)
+        ),
+        tuple(
+            {"image": name, "y": i / 2, "text": 'a "dog", ä', "more": None} for i, name in enumerate(names)
+        ),
     ]
 
 
@@ -175,11 +188,14 @@ def _image_tables() -> list[Any]:
     import pyarrow as pa
 
     rows = [{"bytes": content, "path": name} for name, content in photos().items()]
-    noted = {"info": {"features": {"image": {"_type": "Image"}, "label": {"names": ["a", "b"], "_type": "ClassLabel"}}}}
+    label = {"names": ["a", "b"], "_type": "ClassLabel"}
+    noted = {"info": {"features": {"image": {"_type": "Image"}, "label": label}}}
     hugging = pa.table({"image": rows[:2], "label": [0, 1]})
     return [
         hugging.replace_schema_metadata({"huggingface": json.dumps(noted)}),
-        pa.table({"jpg": [row["bytes"] for row in rows[:2]], "text": ["one", None], "split": ["train", "test"]}),
+        pa.table(
+            {"jpg": [row["bytes"] for row in rows[:2]], "text": ["one", None], "split": ["train", "test"]}
+        ),
         pa.table({"picture": [{"bytes": None, "path": "dog/0.png"}], "class": [0.5]}),
     ]
 
@@ -219,7 +235,9 @@ def npzs() -> list[bytes]:
     x, y = pixels(0, 4, 6, 5, 3), np.array([0, 1, 0, 1])
     return [
         arrays(np.savez, images=x, labels=y),
-        arrays(np.savez_compressed, train_images=x, train_labels=y[:, None], test_images=x[:2], test_labels=y[:2]),
+        arrays(
+            np.savez_compressed, train_images=x, train_labels=y[:, None], test_images=x[:2], test_labels=y[:2]
+        ),
         arrays(np.savez, x=x.transpose(0, 3, 1, 2) / np.float32(255), classes=np.array(["a", "b"])),
         arrays(np.savez, features=np.zeros((3, 4), np.float32), paths=np.array(["a", "b", "c"])),
     ]

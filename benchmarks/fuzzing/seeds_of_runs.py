@@ -52,7 +52,9 @@ def metrics() -> bytes:
 
 def health() -> bytes:
     row = {"spread": 0.5, "verdict": "learning", "why": "", "try": ""}
-    return lines(*({"step": 50 * i, **row} for i in range(3)), {"step": 200, **row, "verdict": "collapsed", "why": "w"})
+    return lines(
+        *({"step": 50 * i, **row} for i in range(3)), {"step": 200, **row, "verdict": "collapsed", "why": "w"}
+    )
 
 
 @functools.cache
@@ -88,7 +90,9 @@ def result_files() -> dict[str, bytes]:
     ]
     with tempfile.TemporaryDirectory() as folder:
         add_results(Path(folder) / "results.json", found, list("abcdefgh"))
-        return {f.relative_to(folder).as_posix(): f.read_bytes() for f in Path(folder).rglob("*") if f.is_file()}
+        return {
+            f.relative_to(folder).as_posix(): f.read_bytes() for f in Path(folder).rglob("*") if f.is_file()
+        }
 
 
 def run_files() -> dict[str, bytes]:
@@ -98,11 +102,19 @@ def run_files() -> dict[str, bytes]:
 
 
 def tensors() -> dict[str, torch.Tensor]:
-    return {"a.weight": torch.zeros(2, 3), "a.bias": torch.ones(2), "half": torch.ones(1, dtype=torch.bfloat16)}
+    return {
+        "a.weight": torch.zeros(2, 3),
+        "a.bias": torch.ones(2),
+        "half": torch.ones(1, dtype=torch.bfloat16),
+    }
 
 
 def safetensors() -> list[bytes]:
-    return [save(tensors(), {"format": "pt"}), save({"features": torch.zeros(3, 2)}, {"paths": '["a", "b"]'}), save({})]
+    return [
+        save(tensors(), {"format": "pt"}),
+        save({"features": torch.zeros(3, 2)}, {"paths": '["a", "b"]'}),
+        save({}),
+    ]
 
 
 def pickled(content: Any, **how: Any) -> bytes:
@@ -139,7 +151,11 @@ def small() -> nn.Module:
 @functools.cache
 def classifier() -> bytes:
     facts: dict[str, Any] = {"format": CLASSIFIER, "classes": ["cat", "dog"], "temperature": 1.5, "k": 1}
-    facts |= {"threshold": 0.5, "precision": "float32", "report": {"head": "linear", "images": 4, "accuracy": 0.5}}
+    facts |= {
+        "threshold": 0.5,
+        "precision": "float32",
+        "report": {"head": "linear", "images": 4, "accuracy": 0.5},
+    }
     names = ("classifier.safetensors", "encoder.json", "encoder.safetensors")
     facts["files"] = dict.fromkeys(names, "0" * 64)
     return json.dumps(facts | {"digest": short_id(facts)}).encode()
@@ -159,7 +175,12 @@ def yamls() -> list[bytes]:
     root = Path(__file__).parent.parent.parent
     recipes = sorted((root / "recipes").glob("*/*.yaml"))[:4]
     suites = (root / "src/tapetum/evaluate/suites").glob("*.yaml")
-    return [CONFIG, SUITE, b"- knn\n- {protocol: logistic}\n", *(file.read_bytes() for file in [*recipes, *suites])]
+    return [
+        CONFIG,
+        SUITE,
+        b"- knn\n- {protocol: logistic}\n",
+        *(file.read_bytes() for file in [*recipes, *suites]),
+    ]
 
 
 def requests() -> list[bytes]:
@@ -195,9 +216,33 @@ def quiet(make: Callable[[], Any]) -> Any:
 
 
 SETTINGS = (
-    *("0.996->1", "0.04->0.07 until 0.1 linear", "0.5", "1e-3", "true", "none", "a,b,c", "(0.2, 1.0)", "[1, 2]"),
-    *("crop.scale=0.2,1", "flip=0", "with=erase,noise", "jitter.p=0.8", "large.crop.size=32", "20GB", "500 mb", "-1"),
-    *("--method\0simclr\0--epochs\0002", "photos\0--out\0run\0--method.dim=128", "--optimizer.lr\00.1->0", "--config\0x"),
+    *(
+        "0.996->1",
+        "0.04->0.07 until 0.1 linear",
+        "0.5",
+        "1e-3",
+        "true",
+        "none",
+        "a,b,c",
+        "(0.2, 1.0)",
+        "[1, 2]",
+    ),
+    *(
+        "crop.scale=0.2,1",
+        "flip=0",
+        "with=erase,noise",
+        "jitter.p=0.8",
+        "large.crop.size=32",
+        "20GB",
+        "500 mb",
+        "-1",
+    ),
+    *(
+        "--method\0simclr\0--epochs\0002",
+        "photos\0--out\0run\0--method.dim=128",
+        "--optimizer.lr\00.1->0",
+        "--config\0x",
+    ),
 )
 
 
@@ -207,7 +252,9 @@ def settings() -> list[bytes]:
 
 def inspected() -> dict[str, list[bytes]]:
     """By the name of the file: what `inspect` tells of."""
-    method = b'"""An idea. arXiv:1234.56789"""\n\nclass A(Method):\n    def product(self):\n        return self.encoder\n'
+    method = (
+        b'"""An idea. arXiv:1234.56789"""\n\nclass A(Method):\n    def product(self): return self.encoder\n'
+    )
     return {
         "x.safetensors": safetensors()[:2],
         "x.pt": state_dicts()[:1],

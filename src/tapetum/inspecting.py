@@ -104,7 +104,8 @@ def _classifier(path: Path) -> dict[str, Any]:
     found |= {name: report[name] for name in ("accuracy", "interval", "split") if name in report}
     found |= {name: facts[name] for name in ("temperature", "threshold", "precision")}
     left = report.get("left out", [])
-    return found | {"left out": len(left) if isinstance(left, list) else left, "notes": report.get("notes", [])}
+    found["left out"] = len(left) if isinstance(left, list) else left
+    return found | {"notes": report.get("notes", [])}
 
 
 def _weights(path: Path) -> dict[str, Any]:

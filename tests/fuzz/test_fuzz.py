@@ -1,4 +1,4 @@
-"""Every parser that meets outside bytes, on damaged inputs and on all that once broke one; see benchmarks/fuzz.py."""
+"""Every parser that meets outside bytes, on damaged inputs and on all that once broke one."""
 
 import random
 import sys
@@ -163,7 +163,9 @@ def test_each_kind_of_finding_is_found(run, why, tmp_path):
     found = judge.judged(planted(run), b"x", folder)
     assert found is not None and why in found.why
     assert (tmp_path / "kept").exists() and not (tmp_path / "elsewhere").exists()
-    assert judge.judged(planted(lambda data, folder: (folder / "own").write_bytes(data)), b"x", folder) is None
+    assert (
+        judge.judged(planted(lambda data, folder: (folder / "own").write_bytes(data)), b"x", folder) is None
+    )
 
 
 def test_checksums_are_right_again_after_damage():

@@ -12,8 +12,9 @@ LONGEST = 900  # characters of a sentence
 class TapetumError(Exception):
     """Something the user can mend: one sentence saying what was wrong, where, and what is allowed.
 
-    The command line prints it without a traceback and exits with code 2. Names of files and what stands in them
-    go into sentences, so each is made one line, in which nothing steers a terminal, of at most LONGEST characters.
+    The command line prints it without a traceback and exits with code 2. Names of files and what stands in
+    them go into sentences, so each is made one line, in which nothing steers a terminal, of at most LONGEST
+    characters.
     """
 
     def __init__(self, text: str = ""):

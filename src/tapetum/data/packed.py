@@ -184,7 +184,11 @@ def _check(index: dict[str, Any], rows: np.ndarray, end: int) -> None:
         "paths": _texts(index["paths"], n),
         "classes": classes is None or _texts(classes, len(classes)),
         "labels": labels is None
-        or (classes is not None and len(labels) == n and all(type(v) is int and -1 <= v < len(classes) for v in labels)),
+        or (
+            classes is not None
+            and len(labels) == n
+            and all(type(v) is int and -1 <= v < len(classes) for v in labels)
+        ),
         "split_of": splits is None or _texts(splits, n),
         "texts": texts is None or _texts(texts, n),
         "notes": _texts(index["notes"], len(index["notes"])),

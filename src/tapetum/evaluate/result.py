@@ -81,7 +81,11 @@ class Result:
             if wrong := [name for name, fits in _WANTED.items() if not fits(own[name])]:
                 raise TypeError(f"its {wrong[0]}")
             low, high = map(_number, own["interval"])
-            own |= {"interval": (low, high), "error_bar": _number(own["error_bar"]), "value": _number(own["value"])}
+            own |= {
+                "interval": (low, high),
+                "error_bar": _number(own["error_bar"]),
+                "value": _number(own["value"]),
+            }
             result = cls(**own)
             same = (result.protocol_id, result.subject_id) == (facts["protocol_id"], facts["subject_id"])
         except (KeyError, TypeError, ValueError, OverflowError) as error:
@@ -101,7 +105,9 @@ def _each(kind: type) -> Callable[[Any], bool]:
 
 _WANTED: dict[str, Callable[[Any], bool]] = {
     **dict.fromkeys(("name", "error_kind", "row"), lambda value: isinstance(value, str)),
-    **dict.fromkeys(("protocol", "subject", "details", "cost", "about"), lambda value: isinstance(value, dict)),
+    **dict.fromkeys(
+        ("protocol", "subject", "details", "cost", "about"), lambda value: isinstance(value, dict)
+    ),
     "value": lambda value: value is None or _amount(value),
     "n": _amount,
     "seeds": _each(int),

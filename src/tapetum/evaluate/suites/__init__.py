@@ -78,7 +78,9 @@ def read(asked: Sequence[str], given: Mapping[str, Mapping[str, Any]] | None = N
                 raise TapetumError(
                     f"{path}: an entry of protocols is a name, or has the key 'protocol': {item}."
                 )
-            entries.append(_entry(str(item["protocol"]), {k: v for k, v in item.items() if k != "protocol"}, given))
+            entries.append(
+                _entry(str(item["protocol"]), {k: v for k, v in item.items() if k != "protocol"}, given)
+            )
         data += tree.get("data") or []
         about += filter(None, [" ".join(str(tree.get("about") or "").split())])
         root = path.parent.absolute() if own else None
