@@ -103,7 +103,9 @@ def _classifier(path: Path) -> dict[str, Any]:
     }
     found |= {name: report[name] for name in ("accuracy", "interval", "split") if name in report}
     found |= {name: facts[name] for name in ("temperature", "threshold", "precision")}
-    return found | {"left out": len(report.get("left out", ())), "notes": report.get("notes", [])}
+    left = report.get("left out", [])
+    found["left out"] = len(left) if isinstance(left, list) else left
+    return found | {"notes": report.get("notes", [])}
 
 
 def _weights(path: Path) -> dict[str, Any]:

@@ -19,6 +19,8 @@ try:
 except ImportError:  # not on Windows
     fcntl = None  # type: ignore[assignment]
 
+DEEPEST = 64  # lists within lists of a JSON text
+
 
 def cache_dir() -> Path:
     """Where features and fingerprints are kept: $TAPETUM_CACHE, or ~/.cache/tapetum."""
@@ -85,11 +87,26 @@ def write_json(path: str | Path, value: Any) -> None:
 def read_json(path: str | Path) -> Any:
     """Read JSON, or say in one sentence which file is missing or damaged."""
     try:
-        return json.loads(read_text(path))
+        return parsed(read_text(path))
     except FileNotFoundError:
         raise TapetumError(f"there is no file {path}.") from None
-    except (OSError, ValueError, RecursionError) as error:
+    except (OSError, ValueError) as error:
         raise TapetumError(f"{path} is not readable JSON: {error}.") from error
+
+
+def parsed(text: str | bytes) -> Any:
+    """What a JSON text says; raises ValueError, also for what is nested too deeply to be walked through."""
+    try:
+        whole = json.loads(text)
+    except RecursionError:
+        raise ValueError(f"it is nested more than {DEEPEST} deep") from None
+    layer = [whole]
+    for _ in range(DEEPEST):
+        nests = [one for one in layer if isinstance(one, dict | list)]
+        if not nests:
+            return whole
+        layer = [part for one in nests for part in (one.values() if isinstance(one, dict) else one)]
+    raise ValueError(f"it is nested more than {DEEPEST} deep")
 
 
 def read_text(path: str | Path) -> str:
@@ -119,10 +136,10 @@ def read_lines(path: str | Path, kind: type = dict) -> list[Any]:
     rows: list[Any] = []
     try:
         for line in read_text(path).splitlines():
-            rows.append(json.loads(line))
+            rows.append(parsed(line))
             if not isinstance(rows[-1], kind):
                 return rows[:-1]
-    except (ValueError, RecursionError):
+    except ValueError:
         pass
     return rows
 

@@ -122,11 +122,11 @@ def open_npz(path: Path) -> Source:
     source.paths = [f"{name}/{p}" for name, (images, _) in zip(names, sets) for p in numbered(len(images))]
     if all(labels is None for _, labels in sets):
         return source
-    values = [
-        np.full(len(images), -1) if y is None else np.asarray(y).reshape(len(images), -1)
-        for images, y in sets
-    ]
-    joined = np.concatenate([v.reshape(len(v), -1) for v in values])
+    values = [np.full(len(images), -1) if y is None else np.asarray(y) for images, y in sets]
+    try:
+        joined = np.concatenate([v.reshape(len(images), -1) for v, (images, _) in zip(values, sets)])
+    except (ValueError, TypeError) as error:
+        raise TapetumError(f"the labels in {path} do not fit its images: {one_line(error)}.") from error
     return with_values(source, joined, f"labels in {path.name}")
 
 

@@ -2,7 +2,6 @@
 
 import csv
 import importlib
-import json
 import math
 import os
 from collections.abc import Sequence
@@ -10,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from tapetum.base.errors import TapetumError
+from tapetum.base.files import parsed
 from tapetum.data.decode import is_image, one_line
 from tapetum.data.listing import hidden
 from tapetum.data.source import Source
@@ -92,7 +92,7 @@ def _read_csv(path: Path, delimiter: str | None) -> Table:
 
 
 def _read_json_lines(path: Path) -> Table:
-    rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+    rows = [parsed(line) for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
     if not all(isinstance(row, dict) for row in rows):
         raise TapetumError(f"{path} must hold one JSON object a line.")
     names = dict.fromkeys(name for row in rows for name in row)

@@ -150,7 +150,7 @@ def create(model: str, image_size: int, args: dict[str, Any], public: bool = Fal
                 continue
             what = f"takes no argument {wrong[1]!r}" if wrong else f"cannot be built: {_first_line(error)}"
             raise TapetumError(f"the encoder {model} {what}.") from error
-        except (RuntimeError, ValueError, AssertionError, KeyError, AttributeError) as error:
+        except Exception as error:  # whatever a stranger's arguments make timm raise
             raise TapetumError(f"the encoder {model} cannot be built: {_first_line(error)}.") from error
         return (_public(model, kwargs) if public else net), kwargs
     raise AssertionError("the last attempt passes no argument of ours")

@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from zipfile import BadZipFile
 
 import numpy as np
 import torch
@@ -33,6 +32,15 @@ class Answers:
     fold: np.ndarray | None = None
     share: float = 0.0
     seed: int = 0
+
+    def _check(self) -> None:
+        """Raise ValueError where shapes or kinds do not fit together."""
+        parts = [self.answers, self.truth, self.rows, *([] if self.fold is None else [self.fold])]
+        n = self.answers.shape[1:2]
+        fit = self.truth.shape[:1] == n == self.rows.shape
+        fit &= self.fold is None or self.fold.shape == self.answers.shape[:2]
+        if not n or not fit or any(part.dtype.kind not in "biuf" for part in parts):
+            raise ValueError("their shapes do not fit together")
 
     def values(self, keep: np.ndarray | None = None) -> np.ndarray:
         """The metric for each draw [J], or for each fold of each draw; over the images `keep` [n] alone."""
@@ -101,8 +109,10 @@ class Answers:
                 metric = str(file["metric"])
                 if metric not in METRICS:
                     raise ValueError(f"no metric {metric!r}")
-                return cls(metric, **arrays, share=float(file["share"]), seed=int(file["seed"]))
-        except (OSError, ValueError, KeyError, TypeError, EOFError, BadZipFile) as error:
+                found = cls(metric, **arrays, share=float(file["share"]), seed=int(file["seed"]))
+                found._check()
+                return found
+        except Exception as error:  # whatever the bytes of a stranger make a parser raise
             raise TapetumError(f"{path} holds no answers: {error}.") from error
 
 

@@ -1,8 +1,9 @@
 """A growing file of JSON lines: read on from where it was left, damaged lines counted and left out."""
 
-import json
 from pathlib import Path
 from typing import Any
+
+from tapetum.base.files import parsed
 
 
 def is_number(value: Any) -> bool:
@@ -55,8 +56,8 @@ class Tail:
 
     def _row(self, line: bytes) -> dict[str, Any] | None:
         try:
-            row = json.loads(line)
-        except (ValueError, RecursionError):
+            row = parsed(line)
+        except ValueError:
             return None
         whole = isinstance(row, dict) and all(name in row for name in self.wanted)
         return row if whole and is_number(row.get("step", 0)) else None
