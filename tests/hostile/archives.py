@@ -190,18 +190,18 @@ CASES = [
     Case("tar: a size below zero", "look", _tar_of(BLOCK, tar_header(b"a.png", negative(-1024))), "damaged"),
     Case("tar: a size of minus one", "look", _tar_of(BLOCK, tar_header(b"a.png", negative(-1))), "damaged"),
     Case("tar: a size in PAX below zero", "look", _pax({"size": "-4096"}), "damaged"),
-    Case("tar: a size in PAX beyond all", "look", _pax({"size": "9" * 18}), "longer than"),
+    Case("tar: a size in PAX beyond all", "look", _pax({"size": "9" * 18}), "it.tar"),
     Case(
         "tar: a size beyond the end",
         "look",
         _tar_of(BLOCK, tar_header(b"a.png", b"%011o\0" % 2**29)),
-        "cut off",
+        "damaged or incomplete",
     ),
     Case(
         "tar: a size of many exabytes",
         "look",
         _tar_of(BLOCK, tar_header(b"a.png", b"\x80" + b"\x7f" * 11)),
-        "longer than",
+        "damaged or incomplete",
     ),
     Case(
         "tar: a size that is no number",

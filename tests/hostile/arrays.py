@@ -257,7 +257,7 @@ CASES = [
         "pack: names that act",
         "look_at",
         _packed({"name": ESC, "paths": [f"../../{ESC}{TAG}"], "notes": [ESC]}),
-        "1 images",
+        "1 image ",
     ),
     Case("pack: a promise of 2^60 images", "look", _head(1, 2**60, 4096, 4096), "is cut off"),
     Case("pack: a table after its end", "look", _head(1, 1, 2**40, 2**40 + 40), "is cut off"),

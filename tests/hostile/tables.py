@@ -141,12 +141,10 @@ CASES = [
     Case("list: a device", "look", _rows("/dev/zero,x", "/dev/stdin,y"), "is not an image"),
     Case("list: links to devices", "look", _linked, "is empty"),
     Case("list: a name with a zero", "look", _rows("a\0.png,x"), "is not there"),
-    Case("list: a name that commands a terminal", "look_at", _rows(f"{ESC}.png,x"), "1 images"),
+    Case("list: a name that commands a terminal", "look_at", _rows(f"{ESC}.png,x"), "1 image "),
     Case("list: a name of 100,000 letters", "look", _rows("a" * 100_000 + ".png,x"), "is not there"),
     Case("list: a field of 10 MB", "look", _rows("a" * 10**7 + ".png,x"), "cannot be read as a table"),
-    Case(
-        "list: a quote that never ends", "look", _rows('"cat/1.png,x\n' * 20_000), "cannot be read as a table"
-    ),
+    Case("list: a quote that never ends", "look", _rows('"cat/1.png,x\n' * 20_000), "is not there"),
     Case(
         "list: 100,000 columns",
         "look",

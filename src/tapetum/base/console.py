@@ -97,7 +97,9 @@ def table(rows: Iterable[Sequence[Any]], columns: Sequence[str], title: str | No
 
     stream = _stream()
     rows = [[f"{c:.4g}" if isinstance(c, float) else harmless(str(c)) for c in row] for row in rows]
-    out = Table(title=title, title_justify="left", title_style="bold", box=None, pad_edge=False)
+    out = Table(
+        title=title and harmless(title), title_justify="left", title_style="bold", box=None, pad_edge=False
+    )
     for i, name in enumerate(columns):
         cells = [row[i] for row in rows if row[i]]
         number = cells and all(cell.lstrip("+-~")[:1].isdigit() for cell in cells)

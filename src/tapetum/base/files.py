@@ -1,7 +1,6 @@
 """Files that are written whole or not at all, and the folder for what can be computed again."""
 
 import contextlib
-import errno
 import hashlib
 import json
 import os
@@ -110,10 +109,10 @@ def parsed(text: str | bytes) -> Any:
 
 
 def read_text(path: str | Path) -> str:
-    """The text of a file; raises OSError, also for what has no end (a device) or waits for ever (a pipe)."""
+    """The text of a file; raises OSError, and TapetumError for a device or a pipe, which have no end."""
     path = Path(path)
     if path.exists() and not path.is_file():
-        raise OSError(errno.EINVAL, "it is no regular file", str(path))
+        raise TapetumError(f"{path} is no regular file.")
     return path.read_text(encoding="utf-8")
 
 

@@ -122,7 +122,7 @@ def regular(path: str) -> bytes:
         found = os.fstat(file.fileno())
         if not stat.S_ISREG(found.st_mode) or found.st_size > MAX_BYTES:
             raise Damaged(f"no file of at most {MAX_BYTES:,} bytes")
-        return file.read(MAX_BYTES)
+        return file.read()
 
 
 def file_stamp(path: str) -> str | None:
@@ -153,13 +153,15 @@ class Pread:
             raise Damaged(f"longer than {MAX_BYTES:,} bytes")
         try:
             handle = self._opened()
+            if offset + length > os.fstat(handle).st_size:  # before room is made for it
+                raise Damaged("cut off: its archive ends before it")
             if hasattr(os, "pread"):  # moves no shared position, so it also works after a fork
                 content = os.pread(handle, length, offset)
             else:
                 with self._lock:
                     os.lseek(handle, offset, os.SEEK_SET)
                     content = os.read(handle, length)
-        except (OSError, OverflowError) as error:
+        except (OSError, OverflowError, MemoryError) as error:
             raise Damaged(f"its archive cannot be read ({error})") from error
         if len(content) < length:
             raise Damaged("cut off: its archive ends before it")

@@ -1,6 +1,7 @@
 """Looks into pickled checkpoints without unpickling: which code they name, which tensors they describe."""
 
 import io
+import os
 import pickletools
 import re
 import zipfile
@@ -78,20 +79,21 @@ def _archived(file: Path) -> tuple[str, list[io.BytesIO]]:
         names = [member.filename for member in members]
         if len(set(names)) < len(names):
             raise TapetumError("a member of its archive stands twice.")
+        if any(re.search(r"/code/.*\.py$", name) for name in names):
+            return "TorchScript", []
         if any(member.compress_type or member.file_size != member.compress_size for member in members):
             raise TapetumError("its archive is compressed, as torch writes none.")
-        wanted = [m for m in members if m.filename.endswith(("/data.pkl", "/constants.pkl"))]
+        wanted = [m for m in members if m.filename.endswith("/data.pkl")]
         if not wanted:
             raise TapetumError("its archive holds no weights.")
         if any(member.file_size > LONGEST for member in wanted):
             raise TapetumError(f"its names alone take over {LONGEST:,} bytes.")
-        script = any(re.search(r"/code/.*\.py$", name) for name in names)
-        return ("TorchScript" if script else "torch's zip"), [io.BytesIO(archive.read(m)) for m in wanted]
+        return "torch's zip", [io.BytesIO(archive.read(member)) for member in wanted]
 
 
 def _in_a_row(opened: Any) -> list[io.BytesIO]:
     """The pickles that a file begins with: one, or those of torch's older form."""
-    content, parts = io.BytesIO(opened.read(LONGEST)), []
+    content, parts = io.BytesIO(opened.read(min(LONGEST, os.fstat(opened.fileno()).st_size))), []
     while len(parts) < _PARTS:
         start = content.tell()
         try:

@@ -168,6 +168,8 @@ def add_results(path: str | Path, results: Iterable[Result], paths: Sequence[str
     Answers go into the folder beside it that has the file's name; `paths` are those of all test images.
     """
     results = list(results)
+    if Path(path).with_suffix("").is_symlink():
+        raise TapetumError(f"{Path(path).with_suffix('')}, for the answers behind results, is a link.")
     merged = {(r.protocol_id, r.subject_id): r for r in [*read_results(path), *results]}
     for result in merged.values():
         if not math.isfinite(result.value):
