@@ -41,8 +41,9 @@ COMMANDS = [
         f"look photos --encoder resnet18@{name} --out runs/w.html --images 20",
         f"evaluate resnet18@{name} --train-data photos --protocols knn",
         f"export resnet18@{name} --format timm --out runs/w")),
-    *(f"{verb} stranger" for verb in ("inspect", "pretrain --resume", "report --images 20", "preview")),
+    *(f"{verb} stranger" for verb in ("inspect", "pretrain --resume", "preview")),
     "evaluate stranger --train-data photos --protocols knn",
+    "report stranger --images 20 --out runs/stranger.html",
 ]  # fmt: skip
 
 
