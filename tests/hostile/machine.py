@@ -50,7 +50,7 @@ COMMANDS = [
 def make(folder: Path) -> None:
     """Good images among hostile ones, hostile settings and checkpoints, a stranger's run, a home."""
     folder.mkdir(parents=True)
-    good = {f"{'cat' if i % 2 else 'dog'}/{i}.png": photo(16 + i) for i in range(24)}
+    good = {f"{'cat' if i % 2 else 'dog'}/{i}.png": photo(16 + i % 24) for i in range(80)}
     bad = {
         "cat/huge.png": png(60_000, 60_000),
         "cat/scans.jpg": scans(300),

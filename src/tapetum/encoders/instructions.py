@@ -57,9 +57,7 @@ def followed(content: io.BytesIO, named: dict[str, None]) -> Any:
 
     def name(module: Any, word: Any) -> Named:
         known = isinstance(module, str) and isinstance(word, str)
-        text = (
-            f"{module}.{word}".replace("__builtin__.", "builtins.") if known else "something that it computes"
-        )
+        text = f"{module}.{word}" if known else "something that it computes"
         named.setdefault(text)
         return Named(text)
 
