@@ -187,7 +187,12 @@ CASES = [
         "run.png is damaged: not an image",
     ),
     Case("zip: a huge image in it", "look", zipped(GOOD, ("big.png", png(60_000, 60_000))), "over the"),
-    Case("tar: a size below zero", "look", _tar_of(BLOCK, tar_header(b"a.png", negative(-1024))), "damaged"),
+    Case(
+        "tar: a size below zero",
+        "look",
+        _tar_of(BLOCK, tar_header(b"a.png", negative(-512))),
+        "damaged or incomplete",
+    ),
     Case("tar: a size of minus one", "look", _tar_of(BLOCK, tar_header(b"a.png", negative(-1))), "damaged"),
     Case("tar: a size in PAX below zero", "look", _pax({"size": "-4096"}), "damaged"),
     Case("tar: a size in PAX beyond all", "look", _pax({"size": "9" * 18}), "it.tar"),

@@ -42,7 +42,7 @@ class Guard:
         if self.places is None:
             return
         if event in STARTS or event in ASKS or event in RUNS:
-            if not (event == "ctypes.dlopen" and _ours(str(given[0]))) and not (event in RUNS and _numba()):
+            if not (event == "ctypes.dlopen" and _ours(str(given[0]))):
                 self._note(event, given)
         elif event == "open":
             path, mode, flags = given
@@ -76,15 +76,6 @@ def _ours(name: str) -> bool:
         or name == "None"
         or "/" not in name
     )
-
-
-def _numba() -> bool:
-    """Whether numba is at work, which pickles compiled code into a cache of its own."""
-    frame = sys._getframe()
-    while frame := frame.f_back:
-        if f"{os.sep}numba{os.sep}" in frame.f_code.co_filename:
-            return True
-    return False
 
 
 def tree(folder: Path) -> dict[str, tuple[int, int, bytes]]:

@@ -102,6 +102,7 @@ def ran(command: str, folder: Path) -> tuple[int, str]:
 
 
 def main(folder: Path) -> None:
+    sys.modules["numba"] = None  # type: ignore[assignment] - it compiles for longer than all the rest takes
     import tapetum.base.torchvision_compat  # noqa: F401 - before the limit, as in all tests
     from tapetum import encoders
 
