@@ -7,6 +7,7 @@ import contextlib
 import io
 import json
 import os
+import platform
 import resource
 import sys
 import tarfile
@@ -114,6 +115,7 @@ def main(folder: Path) -> None:
     addresses = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
     resource.setrlimit(resource.RLIMIT_AS, (addresses + ROOM, addresses + ROOM))
     os.chdir(machine)
+    platform.processor()  # which asks the system by a command, once
     before, guard = tree(machine), Guard()
     held = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     outcomes = []

@@ -153,7 +153,7 @@ PLANTS = [
     Plant(
         "rows that name files",
         {"tapetum.data.columns:_beside": _beside},
-        ("table: a row that names a secret", "table: a row that names a device"),
+        ("table: a row that names a secret",),
     ),
     Plant(
         "names in saved data sets",

@@ -305,7 +305,7 @@ CASES = [
         "0 rows",
     ),
     Case(
-        "run: steps beyond all numbers",
+        "run: told of, steps beyond all numbers",
         "story",
         _run('{"step": 1e400, "loss": NaN}\n{"step": ' + "9" * 400 + "}\n"),
         "0 rows",
