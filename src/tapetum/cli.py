@@ -264,7 +264,7 @@ def failed(text: str, code: int) -> int:
     if console.json_mode:
         print(json.dumps({"error": text}), flush=True)
     else:
-        print(f"error: {text}", file=sys.stderr)
+        console.fail(text)
     return code
 
 

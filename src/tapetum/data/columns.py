@@ -11,9 +11,9 @@ from tapetum.base.errors import TapetumError
 from tapetum.base.files import read_json
 from tapetum.data.decode import Damaged, one_line
 from tapetum.data.labels import with_values
-from tapetum.data.lists import LABEL, SPLIT, TEXT, cells, column, open_list, pyarrow, read_table
+from tapetum.data.lists import LABEL, SPLIT, TEXT, cells, check_count, column, open_list, pyarrow, read_table
 from tapetum.data.source import Source
-from tapetum.data.stores import Layout, Store, file_stamp
+from tapetum.data.stores import Layout, Store, file_stamp, regular
 from tapetum.data.structure import split_name
 
 _IMAGE = ("image", "img", "jpg", "jpeg", "png", "picture", "photo", "image_bytes", "bytes", "pixel_values")
@@ -64,7 +64,7 @@ class Columns(Store):
             value = self._group(number, group)[row].as_py()
             if isinstance(value, dict):
                 if value.get("bytes") is None and value.get("path"):
-                    value = (Path(self.paths[number]).parent / value["path"]).read_bytes()
+                    value = _beside(Path(self.paths[number]).parent, value["path"])
                 else:
                     value = value.get("bytes")
         except TapetumError:
@@ -85,6 +85,14 @@ class Columns(Store):
         return stamp and f"{stamp}|{self.name}|{key[1]}|{key[2]}"
 
 
+def _beside(folder: Path, name: str) -> bytes:
+    """The bytes of a file that a row names; a stranger's rows name none outside of their own folder."""
+    place = (folder / name).resolve()
+    if not place.is_relative_to(folder.resolve()) or not place.is_file():
+        raise Damaged("its row names no file in the folder of its table")
+    return regular(str(place))
+
+
 def read_arrow(path: str | Path) -> Any:
     """A mapped Arrow file (stream or file form) as a table."""
     lib, ipc = pyarrow("lib"), pyarrow("ipc")
@@ -101,16 +109,29 @@ def read_arrow(path: str | Path) -> Any:
 def open_saved(folder: Path) -> Source:
     """A Hugging Face data set (or several splits of one) as `save_to_disk` leaves it."""
     several = folder / "dataset_dict.json"
-    parts = [folder / name for name in read_json(several)["splits"]] if several.exists() else [folder]
-    files, splits = [], []
-    for part in parts:
-        state = read_json(part / "state.json")
-        if state.get("_indices_data_files"):
-            raise TapetumError(f"{part} holds a selection by indices; save it again after flatten_indices().")
-        names = [row["filename"] for row in state.get("_data_files", [])]
-        files += [part / name for name in names]
-        splits += [part.name if several.exists() else ""] * len(names)
+    parts, files, splits = [folder], [], []
+    try:
+        if several.exists():
+            parts = [folder / _own(name) for name in read_json(several)["splits"]]
+        for part in parts:
+            state = read_json(part / "state.json")
+            if state.get("_indices_data_files"):
+                raise TapetumError(
+                    f"{part} holds a selection by indices; save it again after flatten_indices()."
+                )
+            names = [_own(row["filename"]) for row in state.get("_data_files", [])]
+            files += [part / name for name in names]
+            splits += [part.name if several.exists() else ""] * len(names)
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
+        raise TapetumError(f"{folder} is not a saved data set: {one_line(error)}.") from error
     return open_columns(folder.name, files, splits)
+
+
+def _own(name: str) -> str:
+    """The name of something in a folder, and of nothing elsewhere."""
+    if Path(name).name != name:
+        raise ValueError(f"{name!r} is no name of a file in it")
+    return name
 
 
 def open_parquets(name: str, paths: list[Path]) -> Source:
@@ -152,6 +173,7 @@ def open_columns(name: str, paths: list[Path], splits: Sequence[str]) -> Source:
             else:
                 opened = read_arrow(path)
                 schema, counts = opened.schema, [opened.num_rows]
+            check_count(sum(counts), path)
             image, info = _image_column(schema)
             if not image:
                 raise TapetumError(
@@ -190,7 +212,9 @@ def _image_column(schema: Any) -> tuple[str | None, dict[str, list[str]]]:
     types = pyarrow("types")
     noted = json.loads((schema.metadata or {}).get(b"huggingface", b"{}")).get("info", {}).get("features", {})
     classes = {
-        n: f["names"] for n, f in noted.items() if isinstance(f, dict) and f.get("_type") == "ClassLabel"
+        n: list(map(str, f["names"]))
+        for n, f in noted.items()
+        if isinstance(f, dict) and f.get("_type") == "ClassLabel"
     }
 
     def fits(field: Any) -> bool:

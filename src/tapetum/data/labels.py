@@ -42,7 +42,10 @@ def with_values(source: Source, values: Any, origin: str, classes: Sequence[str]
 
     `classes` names the numbers 0, 1, ... where they have names.
     """
-    array = np.asarray(values)
+    try:
+        array = np.asarray(values)
+    except ValueError:  # lists of several lengths
+        array = np.empty((len(values), 0))
     if array.ndim == 2 and array.shape[1] == 1:
         array = array[:, 0]
     if array.shape != (len(source),):

@@ -8,10 +8,15 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from tapetum.base.errors import TapetumError
+from tapetum.base.harmless import ACTS
 from tapetum.data.decode import is_image, one_line
 from tapetum.data.stores import Files, Store, Tar, Zip
 
 COMPRESSED = (".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz", ".tar.zst")
+
+MAX_MEMBERS = 2**25  # of an archive
+_TIGHT = 2**24, 200  # a member longer than this many bytes is at most so many times as long as it is packed
+_LONGEST_HEADER = 2**16  # bytes of a name or of what else stands before a member of a tar
 
 
 class Entry(NamedTuple):
@@ -95,24 +100,53 @@ def shards(paths: list[Path]) -> Listing:
 def _zip(path: Path) -> Listing:
     entries = []
     with zipfile.ZipFile(path) as opened:
-        for info in opened.infolist():
-            if info.is_dir():
-                continue
-            problem = ""
-            if info.flag_bits & 1:
-                problem = "encrypted"
-            elif info.compress_type not in Zip.METHODS:
-                problem = "packed in an unknown way"
-            key = (info.header_offset, info.compress_size, info.file_size, info.compress_type, info.CRC)
-            name = info.filename.replace("\\", "/")  # as some systems write them
-            entries.append(Entry(name, key, info.file_size, problem or _unsafe(name)))
+        members = sorted(opened.infolist(), key=lambda info: info.header_offset)
+    _check_count(len(members))
+    end = 0
+    for info in members:
+        within, end = info.header_offset < end, info.header_offset + info.compress_size
+        if info.is_dir():
+            continue
+        problem = ""
+        if info.flag_bits & 1:
+            problem = "encrypted"
+        elif info.compress_type not in Zip.METHODS:
+            problem = "packed in an unknown way"
+        elif within:
+            problem = "within another member"
+        elif info.file_size > max(_TIGHT[0], _TIGHT[1] * info.compress_size):
+            problem = f"over {_TIGHT[1]} times as long as it is packed"
+        key = (info.header_offset, info.compress_size, info.file_size, info.compress_type, info.CRC)
+        name = info.filename.replace("\\", "/")  # as some systems write them
+        entries.append(Entry(name, key, info.file_size, problem or _unsafe(info.orig_filename)))
     return Listing(Zip(path), sorted(entries))
+
+
+def _check_count(count: int) -> None:
+    if count > MAX_MEMBERS:
+        raise ValueError(f"it has more than {MAX_MEMBERS:,} members")
+
+
+class _Member(tarfile.TarInfo):
+    """One whose length a stranger may have written: tarfile walks in circles where it is negative."""
+
+    @classmethod
+    def frombuf(cls, buf, encoding, errors):
+        found = super().frombuf(buf, encoding, errors)
+        about = found.type in (*tarfile.GNU_TYPES, tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE)
+        if found.size < 0 or (about and not found.issparse() and found.size > _LONGEST_HEADER):
+            raise ValueError(f"a header of {found.size:,} bytes")
+        return found
 
 
 def _tar(path: Path) -> Listing:
     entries = []
-    with tarfile.open(path, "r:") as opened:
+    before = -1
+    with tarfile.open(path, "r:", tarinfo=_Member) as opened:
         for member in opened:
+            _check_onwards(before, member.offset, opened.offset)
+            before = member.offset
+            _check_count(len(entries))
             if member.isdir():
                 continue
             problem = "" if member.isreg() and not member.issparse() else "link or special file"
@@ -122,9 +156,16 @@ def _tar(path: Path) -> Listing:
     return Listing(Tar([path]), sorted(entries))
 
 
+def _check_onwards(before: int, at: int, end: int) -> None:
+    if not before < at < end:
+        raise ValueError("its members lead backwards")
+
+
 def _unsafe(name: str) -> str:
-    """Names that point out of an archive do no harm here, but nothing good calls itself so."""
-    hostile = name.startswith("/") or ".." in name.split("/") or "\0" in name or name[1:2] == ":"
+    """Names that point out of an archive do no harm here, but nothing good calls itself so; nor does what
+    would act on a terminal."""
+    parts = name.replace("\\", "/").split("/")
+    hostile = not parts[0] or ".." in parts or name[1:2] == ":" or ACTS.search(name)
     return "unsafe name" if hostile else ""
 
 

@@ -2,7 +2,6 @@
 
 import csv
 import importlib
-import json
 import math
 import os
 from collections.abc import Sequence
@@ -10,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from tapetum.base.errors import TapetumError
+from tapetum.base.files import parsed
 from tapetum.data.decode import is_image, one_line
 from tapetum.data.listing import hidden
 from tapetum.data.source import Source
@@ -43,7 +43,7 @@ def read_table(path: Path) -> Table:
     suffix = path.suffix.lower()
     try:
         if suffix == ".parquet":
-            return pyarrow("parquet").read_table(path).to_pydict()
+            return _read_parquet(path)
         if suffix in (".jsonl", ".ndjson"):
             return _read_json_lines(path)
         if suffix in (".csv", ".tsv"):
@@ -65,6 +65,18 @@ def pyarrow(module: str) -> Any:
         raise TapetumError("Parquet and Arrow files need pyarrow: pip install 'tapetum[data]'.") from None
 
 
+def _read_parquet(path: Path) -> Table:
+    with pyarrow("parquet").ParquetFile(path) as opened:
+        check_count(opened.metadata.num_rows, path)
+        return opened.read().to_pydict()
+
+
+def check_count(rows: int, path: Path) -> None:
+    """Each row has a path or an image of its own, so a file of more rows than bytes is no table of images."""
+    if rows > (length := path.stat().st_size):
+        raise TapetumError(f"{path} says that it has {rows:,} rows, in {length:,} bytes.")
+
+
 def _read_csv(path: Path, delimiter: str | None) -> Table:
     with path.open(newline="", encoding="utf-8-sig") as handle:
         first = handle.readline()
@@ -80,7 +92,7 @@ def _read_csv(path: Path, delimiter: str | None) -> Table:
 
 
 def _read_json_lines(path: Path) -> Table:
-    rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+    rows = [parsed(line) for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
     if not all(isinstance(row, dict) for row in rows):
         raise TapetumError(f"{path} must hold one JSON object a line.")
     names = dict.fromkeys(name for row in rows for name in row)

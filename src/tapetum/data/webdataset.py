@@ -96,7 +96,7 @@ def _label_in_json(text: str) -> str:
     """The label among an object's entries, or ''."""
     try:
         value = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         return ""
     if isinstance(value, dict):
         value = next((value[name] for name in (*LABEL, "cls", "label_name") if name in value), None)

@@ -155,7 +155,7 @@ def facts_of(path: Path, run: str | None = None) -> dict[str, Any]:
     if not isinstance(files, dict) or not files.keys() >= set(FILES):
         raise TapetumError(f"state.json does not name {' and '.join(FILES)}")
     for name, wanted in files.items():
-        if not re.fullmatch(r"\w[\w.-]*", name) or (path / name).is_symlink():
+        if not re.fullmatch(r"\w[\w.-]*", name) or (path / name).is_symlink() or not (path / name).is_file():
             raise TapetumError(f"{name!r} is no file of its own")
         if digest(path / name) != wanted:
             raise TapetumError(f"{name} is not what was written")
