@@ -133,9 +133,12 @@ def restore(path: Path, facts: dict, method: nn.Module, optimizer: torch.optim.O
     Raises TapetumError when names or shapes differ.
     """
     restore_method(path, method)
-    _restore_optimizer(path, facts["optimizer"], optimizer)
-    for group, counters in zip(optimizer.param_groups, facts["groups"], strict=True):
-        group.update(counters)
+    try:
+        _restore_optimizer(path, facts["optimizer"], optimizer)
+        for group, counters in zip(optimizer.param_groups, facts["groups"], strict=True):
+            group.update(counters)
+    except Exception as error:  # whatever a stranger's facts make of an optimiser
+        raise TapetumError(f"the checkpoint {path} is of another optimiser: {error}.") from error
 
 
 def restore_method(path: Path, method: nn.Module) -> None:
