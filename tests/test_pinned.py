@@ -39,9 +39,16 @@ def asked() -> list[str]:
     return [*project["dependencies"], *(one for one in named if not one.startswith("tapetum"))]
 
 
+def alone() -> list[str]:
+    """What it installs without that on which it stands."""
+    found = re.findall(r"^\t\$\(PIP\) --no-deps (.*)$", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    return [word for line in found for word in line.split()]
+
+
 def floating(wanted: list[str], known: dict[str, str]) -> list[str]:
     """What is asked for, or stands below that and is installed, without a version of its own."""
     direct = {sbom.plain(re.match(r"[\w.-]+", one)[0]) for one in wanted}
+    wanted = [one for one in wanted if one not in alone()]
     return sorted(
         n for n in direct | set(sbom.closure(wanted)) if n not in known and not BROUGHT.fullmatch(n)
     )

@@ -9,6 +9,7 @@ from typing import Any
 
 from tapetum.base import console, files, plain_yaml
 from tapetum.base.errors import TapetumError
+from tapetum.base.harmless import harmless
 from tapetum.data import open_data
 from tapetum.data.decode import Damaged, decode, header_size
 from tapetum.data.masks import Masks
@@ -84,7 +85,7 @@ def shown(place: str) -> str:
         with console.Progress(2, text, every=0) as progress:
             progress.advance(1, name=text)
     found = out.getvalue() + err.getvalue()
-    assert console.harmless(found, keep="\n\t") == found, repr(found)
+    assert harmless(found, keep="\n\t") == found, repr(found)
     return found.replace("\n", " ")
 
 

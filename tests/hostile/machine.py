@@ -41,15 +41,16 @@ COMMANDS = [
         f"look photos --encoder resnet18@{name} --out runs/w.html --images 20",
         f"evaluate resnet18@{name} --train-data photos --protocols knn",
         f"export resnet18@{name} --format timm --out runs/w")),
-    *(f"{verb} stranger" for verb in ("inspect", "pretrain --resume", "report --images 20", "preview")),
+    *(f"{verb} stranger" for verb in ("inspect", "pretrain --resume", "preview")),
     "evaluate stranger --train-data photos --protocols knn",
+    "report stranger --images 20 --out runs/stranger.html",
 ]  # fmt: skip
 
 
 def make(folder: Path) -> None:
     """Good images among hostile ones, hostile settings and checkpoints, a stranger's run, a home."""
     folder.mkdir(parents=True)
-    good = {f"{'cat' if i % 2 else 'dog'}/{i}.png": photo(16 + i) for i in range(24)}
+    good = {f"{'cat' if i % 2 else 'dog'}/{i}.png": photo(16 + i % 24) for i in range(80)}
     bad = {
         "cat/huge.png": png(60_000, 60_000),
         "cat/scans.jpg": scans(300),

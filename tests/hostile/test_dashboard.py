@@ -34,7 +34,7 @@ def sent(server, raw: bytes) -> bytes:
             line.shutdown(socket.SHUT_WR)
             while part := line.recv(2**16):
                 answer += part
-        except ConnectionError:  # it was closed before all was said
+        except OSError:  # it was closed before all was said
             pass
     return answer
 

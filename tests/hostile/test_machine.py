@@ -62,5 +62,5 @@ def test_the_hostile_ones_are_refused(found):
     for one in found["outcomes"]:
         if any(word in one["command"] for word in refused):
             assert one["code"] == 2, one
-    told = {one["command"]: one["said"] for one in found["outcomes"]}
+    told = {one["command"]: " ".join(one["said"].split()) for one in found["outcomes"]}
     assert "could run any code" in told["inspect evil.pt"] and "leads out" in told["inspect stranger"]

@@ -127,12 +127,12 @@ ONNX = {
     "a pickle": (STACKED, "damaged or no ONNX file"),
 }
 BY_HAND = {
-    "names on the stack": (STACKED, "os.system"),
-    "names from its memory": (HIDDEN, "os.system"),
-    "a name that is computed": (COMPUTED, "something that it computes"),
-    "an object of the oldest form": (OBJECT, "os.system"),
-    "an extension": (EXTENSION, "something that it computes"),
-    "a state for a function": (BUILT, "os.system"),
+    "names on the stack": (STACKED, "it would import os.system"),
+    "names from its memory": (HIDDEN, "it would import os.system"),
+    "a name that is computed": (COMPUTED, "something that it computes:"),
+    "an object of the oldest form": (OBJECT, "it would import os.system"),
+    "an extension": (EXTENSION, "something that it computes:"),
+    "a state for a function": (BUILT, "it would import os.system"),
 }
 BROKEN = {
     "lists nested without end": (NESTED, ""),
@@ -189,7 +189,7 @@ CASES = [
     Case("pickle: an object of a class", "weights", dumped({"a": SimpleNamespace(b=1)}), "could run code"),
     Case("pickle: TorchScript", "weights", _script, "could run code"),
     Case("pickle: TorchScript, looked at", "look_at", _script, "it holds a program"),
-    Case("pickle: a dict that holds itself", "weights", written("it.pth", CIRCLE), ""),
+    Case("pickle: a dict that holds itself", "weights", pickled_zip(CIRCLE), "holds no state dict"),
     Case(
         "pickle: a tensor that claims a terabyte",
         "weights",

@@ -144,8 +144,7 @@ def _tar(path: Path) -> Listing:
     before = -1
     with tarfile.open(path, "r:", tarinfo=_Member) as opened:
         for member in opened:
-            if member.offset <= before or opened.offset <= member.offset:
-                raise ValueError("its members lead backwards")
+            _check_onwards(before, member.offset, opened.offset)
             before = member.offset
             _check_count(len(entries))
             if member.isdir():
@@ -155,6 +154,11 @@ def _tar(path: Path) -> Listing:
             key = (0, member.offset_data, member.size)
             entries.append(Entry(name, key, member.size, problem or _unsafe(name)))
     return Listing(Tar([path]), sorted(entries))
+
+
+def _check_onwards(before: int, at: int, end: int) -> None:
+    if not before < at < end:
+        raise ValueError("its members lead backwards")
 
 
 def _unsafe(name: str) -> str:

@@ -2,6 +2,7 @@
 
 import io
 import pickletools
+from _compat_pickle import IMPORT_MAPPING, NAME_MAPPING  # names of Python 2, as older pickles have them
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -56,9 +57,7 @@ def followed(content: io.BytesIO, named: dict[str, None]) -> Any:
 
     def name(module: Any, word: Any) -> Named:
         known = isinstance(module, str) and isinstance(word, str)
-        text = (
-            f"{module}.{word}".replace("__builtin__.", "builtins.") if known else "something that it computes"
-        )
+        text = f"{module}.{word}" if known else "something that it computes"
         named.setdefault(text)
         return Named(text)
 
@@ -117,7 +116,9 @@ def _named(op, given, stack, memo, popped, name) -> None:
     elif op.name.startswith("EXT"):
         stack.append(name(None, None))
     else:
-        found = name(*given.split(" ", 1))
+        module, word = given.split(" ", 1)
+        module, word = NAME_MAPPING.get((module, word), (IMPORT_MAPPING.get(module, module), word))
+        found = name(module, word)
         stack.append(Called(found, popped()) if op.name == "INST" else found)
 
 

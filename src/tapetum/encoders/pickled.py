@@ -68,8 +68,8 @@ def look(file: Path) -> Pickled:
         raise TapetumError(f"{file} is damaged or no weights file: {why}.") from error
     if len(found) > 1:
         form = "torch's older form"
-    content = max(found, key=lambda value: len(entries(value)), default=None)
-    return Pickled(form, sorted(named), _tensors(content))
+    tensors = {name: tensor for content in found for name, tensor in _tensors(content).items()}
+    return Pickled(form, sorted(named), tensors)
 
 
 def _archived(file: Path) -> tuple[str, list[io.BytesIO]]:
