@@ -250,6 +250,7 @@ def settings() -> list[bytes]:
     return [text.encode() for text in SETTINGS]
 
 
+@functools.cache
 def inspected() -> dict[str, list[bytes]]:
     """By the name of the file: what `inspect` tells of."""
     method = (

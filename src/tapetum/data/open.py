@@ -58,7 +58,10 @@ def open_data(
 
 def _find(data: Any) -> Source:
     if isinstance(data, str | os.PathLike):
-        return _open_path(os.fspath(data))
+        try:
+            return _open_path(os.fspath(data))
+        except OSError as error:  # a name that is too long, a folder of somebody else
+            raise TapetumError(f"{os.fspath(data)} cannot be opened: {error.strerror or error}.") from error
     if hasattr(data, "__array__") or (type(data).__module__.startswith("torch") and hasattr(data, "numpy")):
         return open_array("array", data)
     if hasattr(data, "__getitem__") and hasattr(data, "__len__") and not isinstance(data, dict):

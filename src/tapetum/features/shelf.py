@@ -124,4 +124,4 @@ def facts(folder: Path) -> dict[str, Any] | None:
         found = read_json(folder / "about.json")
     except TapetumError:
         return None
-    return found if isinstance(found, dict) and isinstance(found.get("subject", {}), dict) else None
+    return found if isinstance(found, dict) else None
