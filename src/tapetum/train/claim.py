@@ -61,6 +61,7 @@ class Claim:
 
     def _locked(self) -> bool | None:
         """Whether the system gave the lock; None where there are none."""
+        assert self.file
         try:
             fcntl.flock(self.file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
