@@ -36,7 +36,8 @@ def architecture(shapes: Shapes) -> str:
 
 def _resnet(shapes: Shapes) -> str:
     found = {(int(m[1]), int(m[2])) for n in shapes if (m := re.search(r"layer(\d)\.(\d{1,3})\.conv", n))}
-    blocks = tuple(sum(stage == s for s, _ in found) for stage in (1, 2, 3, 4))
+    first, second, third, fourth = (sum(stage == s for s, _ in found) for stage in (1, 2, 3, 4))
+    blocks = (first, second, third, fourth)
     deep = any(re.search(r"layer\d\.\d+\.conv3\.", name) for name in shapes)
     return _RESNETS.get((blocks, deep), f"ResNet with {'-'.join(map(str, blocks))} blocks")
 
