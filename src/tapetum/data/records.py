@@ -84,10 +84,9 @@ def _check_record(store: Pack, key: int) -> None:
         return
     try:
         size = decode(content, form=store.form).shape[:2]
-        fits = size in (true, proportions(*true, store.side))
     except Damaged as error:
-        fits, size = False, str(error)
-    if not fits:
+        raise TapetumError(f"record {key} of {store.path} is no image of {true}: {error}.") from error
+    if size not in (true, proportions(*true, store.side)):
         raise TapetumError(f"record {key} of {store.path} is no image of {true}: {size}.")
 
 
