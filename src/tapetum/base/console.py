@@ -5,6 +5,8 @@ import time
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from tapetum.base.addresses import shown
+
 json_mode = False  # with --json, stdout belongs to the one JSON answer and people read stderr
 
 
@@ -14,12 +16,12 @@ def _stream():
 
 def say(text: str = "") -> None:
     """Print one line for people."""
-    print(text, file=_stream(), flush=True)
+    print(shown(text), file=_stream(), flush=True)
 
 
 def warn(text: str) -> None:
     """Print one line that deserves attention."""
-    print(f"warning: {text}", file=sys.stderr, flush=True)
+    print(f"warning: {shown(text)}", file=sys.stderr, flush=True)
 
 
 def duration(seconds: float) -> str:
@@ -89,7 +91,7 @@ def table(rows: Iterable[Sequence[Any]], columns: Sequence[str], title: str | No
     from rich.table import Table
 
     stream = _stream()
-    rows = [[f"{cell:.4g}" if isinstance(cell, float) else str(cell) for cell in row] for row in rows]
+    rows = [[f"{cell:.4g}" if isinstance(cell, float) else shown(str(cell)) for cell in row] for row in rows]
     out = Table(title=title, title_justify="left", title_style="bold", box=None, pad_edge=False)
     for i, name in enumerate(columns):
         cells = [row[i] for row in rows if row[i]]

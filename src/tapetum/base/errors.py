@@ -3,12 +3,17 @@
 import difflib
 from collections.abc import Iterable
 
+from tapetum.base.addresses import shown
+
 
 class TapetumError(Exception):
     """Something the user can mend: one sentence saying what was wrong, where, and what is allowed.
 
-    The command line prints it without a traceback and exits with code 2.
+    The command line prints it without a traceback and exits with code 2. Passwords in addresses are left out.
     """
+
+    def __init__(self, sentence: str = ""):
+        super().__init__(shown(sentence))
 
 
 class TrainingFailed(TapetumError):

@@ -20,10 +20,11 @@ try:
 except ImportError:  # not on Windows
     resource = None  # type: ignore[assignment]
 
+from tapetum.data.blocks import HELD, Blocks
 from tapetum.data.decode import Damaged, decode_sized, header_size
-from tapetum.data.form import RGB, Form
+from tapetum.data.far import Far
+from tapetum.data.form import MAX_BYTES, RGB, Form
 
-MAX_BYTES = 2**30  # no single image file in an archive is longer
 _RUN = 2**23  # bytes of a tar that are read at one go
 _LANES = 64  # such runs that an epoch goes through side by side
 
@@ -115,8 +116,41 @@ class Files(Store):
         return header_size(self._path(key))
 
 
-def file_stamp(path: str) -> str | None:
+class FarFiles(Store):
+    """Files below a distant folder; a key is (path relative to it, length, stamp), as they were listed."""
+
+    _HEAD = 2**16  # bytes in which nearly every image has said its size
+
+    def __init__(self, root: Far):
+        self.root = root
+
+    def content(self, key: tuple[str, int, str]) -> bytes:
+        name, length, _ = key
+        return HELD.take(self.root / name, 0, length)
+
+    def stamp(self, key: tuple[str, int, str]) -> str | None:
+        return key[2] or None
+
+    def size(self, key: tuple[str, int, str]) -> tuple[int, int]:
+        name, length, _ = key
+        if length > self._HEAD:
+            with contextlib.suppress(Damaged):
+                return header_size((self.root / name).read(0, self._HEAD))
+        return header_size(self.content(key))
+
+    def expect(self, key: tuple[str, int, str]) -> None:
+        HELD.ask(self.root / key[0], 0, key[1])
+
+
+def part_of(path: Path | Far) -> "Pread | Blocks":
+    """What reads parts of a file, near or far."""
+    return Blocks(path) if isinstance(path, Far) else Pread(str(path.absolute()))
+
+
+def file_stamp(path: str | Path | Far) -> str | None:
     """Path, length and time of change of a file."""
+    if isinstance(path, Far):
+        return path.stamp()
     try:
         found = os.stat(path)  # noqa: PTH116 (a Path costs more than the call, and there are a million)
     except OSError:
@@ -185,9 +219,9 @@ def _allow_open(files: int) -> None:
 class Tar(Store):
     """Members of tar files; a key is (number of the file, offset, length)."""
 
-    def __init__(self, paths: list[Path]):
-        self.paths = [str(path.absolute()) for path in paths]
-        self.parts = [Pread(path) for path in self.paths]
+    def __init__(self, paths: Sequence[Path | Far]):
+        self.paths = [path if isinstance(path, Far) else str(path.absolute()) for path in paths]
+        self.parts = [part_of(path) for path in paths]
         self._expected: set[tuple[int, int]] = set()  # runs that the system was asked to read
         _allow_open(len(paths))
 
@@ -216,9 +250,9 @@ class Zip(Store):
 
     METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2)
 
-    def __init__(self, path: Path):
-        self.path = str(path.absolute())
-        self.part = Pread(self.path)
+    def __init__(self, path: Path | Far):
+        self.path = path if isinstance(path, Far) else str(path.absolute())
+        self.part = part_of(path)
 
     def content(self, key: tuple[int, int, int, int, int]) -> bytes:
         offset, packed, length, method, checksum = key
@@ -241,3 +275,12 @@ class Zip(Store):
     def stamp(self, key: tuple[int, int, int, int, int]) -> str | None:
         stamp = file_stamp(self.path)
         return stamp and f"{stamp}|{key[0]}|{key[4]}"
+
+    def expect(self, key: tuple[int, int, int, int, int]) -> None:
+        if isinstance(self.path, Far):
+            self.part.expect(key[0], 30 + key[1])
+
+    def layout(self, keys: Sequence[tuple[int, int, int, int, int]]) -> Layout | None:
+        if not isinstance(self.path, Far):
+            return None
+        return Layout.of([key[0] // _RUN for key in keys], _LANES)
