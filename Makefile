@@ -26,6 +26,7 @@ prove: $(VENV)/dev.stamp  ## learn from scratch on CIFAR-10 with every method an
 
 docs: $(VENV)/dev.stamp  ## rewrite what is generated
 	$(BIN)/python docs/build_systems.py
+	$(BIN)/python docs/build_billion.py
 
 setup: $(VENV)/dev.stamp  ## only install
 
