@@ -3,9 +3,9 @@
     python -m benchmarks.ray          # some minutes; the row is kept
     python -m benchmarks.ray --dry    # only print
 
-Embeds the 50,000 training images of cifar10.zip (in the folder that TAPETUM_DATA names) in this process and by
-two workers of a cluster on this machine, of which one is killed with SIGKILL when half of the parts are there.
-Rows, their order, labels and every bit of the features are compared. One thread each. Needs tapetum[ray].
+Embeds the 50,000 training images of cifar10.zip (in the folder that TAPETUM_DATA names) in this process, and
+by two workers of a cluster on this machine, of which one is killed with SIGKILL when half of the parts are
+there. Rows, order, labels and every bit of the features are compared. One thread each. Needs tapetum[ray].
 """
 
 import argparse

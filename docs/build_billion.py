@@ -29,6 +29,8 @@ ASSUMED: dict[str, tuple[float, str]] = {
 }
 BLOCK, RUN, LANES = 2**20, 2**23, 64  # as data/blocks.py and data/stores.py read
 
+RATES = (("views", "224"), ("extract", "extract"), ("step", "step"))
+
 
 def last(file: str, task: str) -> dict[str, Any]:
     """The last row of a task."""
@@ -39,18 +41,21 @@ def last(file: str, task: str) -> dict[str, Any]:
 def measured() -> dict[str, tuple[float, str, str]]:
     """(value, what it is, where it stands) by name."""
     photographs, listing = last("storage", "photographs"), last("storage", "listing")
-    views, extract, step = last("views", "224"), last("extract", "extract"), last("step", "step")
-    ours = "tapetum"
+    rates = {task: median(last(file, task)["rates"]["tapetum"]) for file, task in RATES}
+    sizes, lists = "storage.jsonl, photographs", "storage.jsonl, listing"
+    both = "on two cores"
     return {
-        "original": (photographs["original"], "bytes of an original photograph", "storage.jsonl, photographs"),
-        "jpeg": (photographs["jpeg"], "bytes packed as JPEG of 256 pixels", "storage.jsonl, photographs"),
-        "raw": (photographs["raw"], "bytes packed decoded, 256 pixels", "storage.jsonl, photographs"),
-        "packing": (photographs["jpeg_per_second"], "images packed as JPEG a second, a core", "storage.jsonl, photographs"),
-        "memory": (listing["memory"], "bytes of memory for a listed image", "storage.jsonl, listing"),
-        "listing": (listing["per_second"], "images of a tar listed a second, a core", "storage.jsonl, listing"),
-        "viewing": (median(views["rates"][ours]), "views of 224 pixels a second, a core, decoding included", "views.jsonl, 224"),
-        "embedding": (median(extract["rates"][ours]) / 2, "features a second, a core: ResNet-18, 160 pixels", "extract.jsonl, extract (two cores)"),
-        "step": (median(step["rates"][ours]) / 2, "images trained a second, a core: small ResNet, 32 pixels, SimCLR", "step.jsonl, step (two cores)"),
+        "original": (photographs["original"], "bytes of an original photograph", sizes),
+        "jpeg": (photographs["jpeg"], "bytes packed as JPEG of 256 pixels", sizes),
+        "raw": (photographs["raw"], "bytes packed decoded, 256 pixels", sizes),
+        "packing": (photographs["jpeg_per_second"], "images packed as JPEG a second, a core", sizes),
+        "memory": (listing["memory"], "bytes of memory for a listed image", lists),
+        "listing": (listing["per_second"], "images of a tar listed a second, a core", lists),
+        "viewing": (rates["224"], "views of 224 pixels a second, a core, with decoding", "views.jsonl, 224"),
+        "embedding": (rates["extract"] / 2, "features a second, a core: ResNet-18, 160 pixels",
+                      f"extract.jsonl, extract, {both}"),
+        "step": (rates["step"] / 2, "images trained a second, a core: SimCLR, small ResNet, 32 pixels",
+                 f"step.jsonl, step, {both}"),
     }  # fmt: skip
 
 
@@ -59,7 +64,9 @@ def number(value: float) -> str:
 
 
 def table(rows: list[list[str]], columns: list[str]) -> str:
-    numbers = ["---:" if i and columns[i] not in ("stands in", "from") else "---" for i in range(len(columns))]
+    numbers = [
+        "---:" if i and columns[i] not in ("stands in", "from") else "---" for i in range(len(columns))
+    ]
     return "\n".join(f"| {' | '.join(cells)} |" for cells in [columns, numbers, *rows])
 
 
@@ -96,7 +103,11 @@ def stages() -> str:
     work = [
         ("listing the shards", images / m["listing"], m["jpeg"] * images),
         ("packing to 256 pixels", images / m["packing"], m["original"] * images),
-        ("views, all passes", a["passes"] * images * a["views"] / m["viewing"], a["passes"] * m["jpeg"] * images),
+        (
+            "views, all passes",
+            a["passes"] * images * a["views"] / m["viewing"],
+            a["passes"] * m["jpeg"] * images,
+        ),
         ("pretraining, ResNet-18 at 160 pixels, on cores", a["passes"] * images / trained, 0.0),
         ("pretraining, small ResNet at 32 pixels, on cores", a["passes"] * images / m["step"], 0.0),
         ("embedding, ResNet-18 at 160 pixels, on cores", images / m["embedding"], m["jpeg"] * images),

@@ -142,7 +142,7 @@ class Far:
         return self._info is not None and self._info["type"] != "file"
 
     def stat(self) -> SimpleNamespace:
-        """Its length as st_size. Raises Damaged."""
+        """Its length as st_size. Raises Damaged where it is not there, TapetumError where nobody can say."""
         if self._info is None:
             raise Damaged("not there")
         return SimpleNamespace(st_size=self._info.get("size") or 0)
@@ -158,7 +158,7 @@ class Far:
         except Damaged as error:
             if str(error) == "not there":
                 return None
-            raise Damaged(f"cannot look at {self}: {error}") from error
+            raise TapetumError(f"cannot reach {self}: {error}.") from error
         if self.web and found.get("mimetype") == "text/html" and self.suffix.lower() not in (".html", ".htm"):
             return found | {"type": "directory"}
         return found
@@ -167,22 +167,22 @@ class Far:
         """The names beside it, as far as they can be had."""
         folder = os.fspath(self.parent)
         try:
-            names = self._asked(lambda fs, *_, **how: fs.ls(plain(fs, folder), detail=False, **how))
-        except Damaged:
+            names = self._surely(lambda fs, *_, **how: fs.ls(plain(fs, folder), detail=False, **how))
+        except TapetumError:
             return []
         return [name.rstrip("/").rpartition("/")[2] for name in names]
 
     def glob(self) -> list["Far"]:
         """The files that this path, taken as a pattern, fits; sorted."""
-        base, names = self._asked(lambda fs, path, **_: (plain(fs, self.head), fs.glob(path)))
+        base, names = self._surely(lambda fs, path, **_: (plain(fs, self.head), fs.glob(path)))
         return [Far(self.head, f"/{n[len(base) :].lstrip('/')}", "", self.copy) for n in sorted(names)]
 
     def files(self, depth: int | None = None) -> list[Found]:
         """Every file below this folder, or only so many folders deep (but of a web server)."""
         if self.web:
             return self._linked()
-        start = self._asked(lambda fs, path, **how: path).rstrip("/") + "/"
-        found = self._asked(lambda fs, path, **_: fs.find(path, depth, detail=True))  # however long it takes
+        start = self._surely(lambda fs, path, **how: path).rstrip("/") + "/"
+        found = self._surely(lambda fs, path, **_: fs.find(path, depth, detail=True))  # however long it takes
         return [
             Found(name[len(start) :], info.get("size") or 0, _stamp(self / name[len(start) :], info))
             for name, info in found.items()
@@ -210,7 +210,7 @@ class Far:
             return list(pool.map(self.one, sorted(set(found))))
 
     def _links(self, page: str) -> set[str]:
-        links = self._asked(lambda fs, _, **how: fs.ls(page, detail=False, **how))
+        links = self._surely(lambda fs, _, **how: fs.ls(page, detail=False, **how))
         return {html.unescape(link) for link in links}
 
     def one(self, below: str) -> Found:
@@ -218,8 +218,8 @@ class Far:
         place = self / below
         try:
             size, stamp = place.stat().st_size, place.stamp() or ""
-        except Damaged as error:
-            return Found(below, 0, "", str(error))
+        except TapetumError as error:
+            return Found(below, 0, "", str(error.__cause__ or error))
         return Found(below, size, stamp)
 
     # ---- its bytes ----
@@ -235,7 +235,7 @@ class Far:
         return self.read()
 
     def read_text(self, encoding: str = "utf-8") -> str:
-        return self.read().decode(encoding)
+        return self._surely(lambda fs, path, **how: fs.cat_file(path, **how)).decode(encoding)
 
     def open(self, mode: str = "r", *, encoding: str | None = None, newline: str | None = None) -> IO[Any]:
         """A file that is read in blocks, wherever one seeks to. Its errors are Damaged and name it."""
@@ -245,23 +245,38 @@ class Far:
         return raw if "b" in mode else io.TextIOWrapper(raw, encoding=encoding, newline=newline)
 
     def write(self, content: bytes) -> None:
-        """Put a whole file there, or none of it. Raises Damaged."""
-        self._asked(lambda fs, path, **how: fs.pipe_file(path, content, **how))
+        """Put a whole file there, or none of it. Raises TapetumError."""
+        self._surely(lambda fs, path, **how: fs.pipe_file(path, content, **how))
 
     def unlink(self) -> None:
-        """Remove this file."""
-        self._asked(lambda fs, path, **how: fs.rm_file(path))
+        """Remove this file. Raises TapetumError."""
+        self._surely(lambda fs, path, **how: fs.rm_file(path))
 
     def copied(self) -> Path:
-        """Itself on this machine's disk, copied there unless that has been done. Raises Damaged."""
+        """Itself on this machine's disk, copied there unless that has been done. Raises TapetumError."""
         version = short_id({"place": os.fspath(self), "version": self.stamp()})
         kept = cache_dir() / "copies" / version / self.name
         if not kept.exists():
             size = self.stat().st_size
             with replacing(kept) as path, path.open("wb") as out:
                 for start in range(0, size, _PIECE):
-                    out.write(self.read(start, min(start + _PIECE, size)))
+                    end = min(start + _PIECE, size)
+                    part = self._surely(
+                        lambda fs, path, a=start, b=end, **how: fs.cat_file(path, a, b, **how)
+                    )
+                    out.write(part)
+                    if len(part) > end - start:  # a server that gives whole files only
+                        break
+                if out.tell() != size:
+                    raise TapetumError(f"{self} broke off, or changed while it was copied; try again.")
         return kept
+
+    def _surely(self, ask: Callable[..., Answer]) -> Answer:
+        """The same for what nothing can be done without: a failure is a whole sentence."""
+        try:
+            return self._asked(ask)
+        except Damaged as error:
+            raise TapetumError(f"cannot reach {self}: {error}.") from error
 
     def _asked(self, ask: Callable[..., Answer]) -> Answer:
         return asked(self.head, os.fspath(self), ask)
