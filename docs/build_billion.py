@@ -23,6 +23,9 @@ ASSUMED: dict[str, tuple[float, str]] = {
     "shard": (1e9, "bytes of a shard"),
     "nodes": (64, "machines that share the shards"),
     "cores": (64, "cores of such a machine"),
+    "packing days": (2, "days for packing"),
+    "training days": (14, "days for pretraining"),
+    "embedding days": (1, "days for embedding"),
     "core hour": (0.04, "dollars for a core and an hour"),
     "terabyte month": (23.0, "dollars for a TB and a month in an object store"),
     "requests": (0.4, "dollars for a million reading requests"),
@@ -139,7 +142,30 @@ def shuffling() -> str:
     return table(rows, ["", "value"])
 
 
-TABLES = {"inputs": inputs, "storage": storage, "stages": stages, "shuffling": shuffling}
+def bandwidth() -> str:
+    """What the network must give for a stage to end in its days."""
+    m = {name: value for name, (value, *_) in measured().items()}
+    a = {name: value for name, (value, _) in ASSUMED.items()}
+    work = [
+        ("packing", m["original"], a["packing days"]),
+        ("pretraining, all passes", a["passes"] * m["jpeg"], a["training days"]),
+        ("embedding", m["jpeg"], a["embedding days"]),
+    ]
+    rows = []
+    for what, size, days in work:
+        rate = a["images"] * size / (86400 * days) / 1e6
+        images = a["images"] * (a["passes"] if "passes" in what else 1) / (86400 * days)
+        rows.append([what, *map(number, (days, images, rate, rate / a["nodes"]))])
+    return table(rows, ["", "days", "images a second", "MB a second", "for each machine"])
+
+
+TABLES = {
+    "inputs": inputs,
+    "storage": storage,
+    "stages": stages,
+    "bandwidth": bandwidth,
+    "shuffling": shuffling,
+}
 
 
 def page(text: str) -> str:

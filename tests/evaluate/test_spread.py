@@ -11,6 +11,7 @@ import pytest
 import torch
 from torch import nn
 
+from tapetum import verbs
 from tapetum.base.errors import TapetumError
 from tapetum.encoders import Encoder
 from tapetum.evaluate import spread
@@ -50,7 +51,7 @@ def same(a, b):
 def test_parts_hold_what_one_file_holds(images, encoder, tmp_path, here):
     (images / "red" / "03.png").write_bytes(b"no image")
     embed(encoder, images, tmp_path / "one.parquet", batch_size=4)
-    said = spread.embed(encoder, images, tmp_path / "parts", batch_size=4)
+    said = verbs.embed(encoder, images, out=str(tmp_path / "parts"), engine="ray", batch_size=4)
     same(rows(tmp_path / "parts"), rows(tmp_path / "one.parquet"))
     assert said["images"] == 24 and said["parts"] == 3 and said["unreadable"] == 1 and said["kept"] == 0
 
