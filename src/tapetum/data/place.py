@@ -2,7 +2,7 @@
 
 import contextlib
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 from urllib.request import url2pathname
@@ -11,8 +11,6 @@ from tapetum.base.addresses import ADDRESS
 from tapetum.base.errors import TapetumError
 from tapetum.base.files import cache_dir, read_json, short_id, write_json
 from tapetum.data.far import Far
-
-Row = Sequence[Any]
 
 
 def place(text: str | os.PathLike) -> Path | Far:
@@ -46,7 +44,7 @@ def mapped(path: Path | Far) -> Path:
     return path
 
 
-def remembered(path: Path | Far, scan: Callable[[Path | Far], list[Row]]) -> list[Row]:
+def remembered(path: Path | Far, scan: Callable[[Path | Far], list[Any]]) -> list[Any]:
     """scan(path), which for a distant file is kept in the cache while that stays the same; rows are lists."""
     stamp = path.stamp() if isinstance(path, Far) else None
     if not stamp:

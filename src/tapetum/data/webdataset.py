@@ -32,7 +32,7 @@ def expand(pattern: str) -> list[Path | Far]:
         return [path for option in options for path in expand(before + option + after)]
     path = place(pattern)
     if isinstance(path, Far):
-        return path.glob() if glob.has_magic(path.path) and not path.web else [path]
+        return [*path.glob()] if glob.has_magic(path.path) and not path.web else [path]
     if glob.has_magic(pattern):
         return [Path(name) for name in sorted(glob.glob(pattern, recursive=True))]  # noqa: PTH207
     return [path]
