@@ -56,9 +56,8 @@ def measured(folder: Path) -> dict:
     local = time.perf_counter() - began
     one = read(folder / "one.parquet")
     ray = spread.library()
-    ray.init(
-        address="local", num_cpus=2, include_dashboard=False, object_store_memory=2**28, log_to_driver=False
-    )
+    quiet = {"include_dashboard": False, "log_to_driver": False, "logging_level": "error"}
+    ray.init(address="local", num_cpus=2, object_store_memory=2**28, **quiet)
     killed: list[int] = []
     out = folder / "parts"
     parts = -(-len(one[0]) // (spread.PART // BATCH * BATCH))

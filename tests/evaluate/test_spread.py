@@ -22,12 +22,19 @@ parquet = pytest.importorskip("pyarrow.parquet", reason="pyarrow is not installe
 
 
 @pytest.fixture
-def here(monkeypatch):
+def hopeless():
+    """Whether workers have died too often."""
+    return [False]
+
+
+@pytest.fixture
+def here(monkeypatch, hopeless):
     """Ray's part played by this process: the parts in turn, in the worker's own code."""
 
     def answers(ray, job, todo):
         worker = object.__new__(spread.Worker)
         worker.job, worker.extractor = job, spread.Extractor(job.encoder, **job.settings)
+        worker.hopeless, worker.died = hopeless[0], 7
         for number in todo:
             yield worker._said(number)
 
@@ -144,6 +151,12 @@ def test_a_worker_is_killed_half_way(images, tmp_path, monkeypatch):
         ray.shutdown()
     assert killed[0] and said["workers"] >= 3 and said["images"] == 24 and said["kept"] == 0
     same(rows(out), rows(tmp_path / "one.parquet"))
+
+
+def test_workers_that_die_again_and_again_end_it(images, encoder, tmp_path, here, hopeless):
+    hopeless[0] = True
+    with pytest.raises(TapetumError, match="workers died 7 times"):
+        spread.embed(encoder, images, tmp_path / "parts", batch_size=4)
 
 
 def test_without_ray_the_extra_is_named(monkeypatch):

@@ -3,6 +3,7 @@
 import contextlib
 import io
 import json
+import logging
 import os
 import time
 from collections.abc import Iterator
@@ -32,7 +33,7 @@ from tapetum.features import Extractor, in_order
 from tapetum.features.extract import EXTRACTOR_VERSION, subject
 
 PART = 4096  # images of a part, about: whole batches, so that each batch is the one of a single machine
-DEATHS = 8  # of one worker or under one part, after which something other than bad luck is to blame
+LIVES = 4  # as many times the number of workers may be started: more deaths are not bad luck
 _BLOCKS = 4096  # Ray keeps account of at most so many pieces of the work
 
 Place = Path | Far
@@ -90,18 +91,23 @@ def _size(path: Place) -> int:
 class Worker:
     """Lives in a process of its own with the encoder, and embeds the parts that it is given."""
 
-    def __init__(self, job: list[Any]):
-        """job: what Ray calls it, in a list so that it is not fetched anew with every message."""
+    def __init__(self, job: list[Any], births: Any, workers: int):
+        """job: its name in Ray's store, in a list so that it is not fetched with every message;
+        births: what counts the workers."""
         import ray
 
         self.job: Job = ray.get(job[0])
         self.extractor = Extractor(self.job.encoder, **self.job.settings)
+        self.died = ray.get(births.one_more.remote()) - workers
+        self.hopeless = self.died >= (LIVES - 1) * workers
 
     def __call__(self, parts: dict[str, np.ndarray]) -> dict[str, list[str]]:
         """What there is to say of each part, as JSON: its facts, or {"error": a sentence}."""
         return {"said": [json.dumps(self._said(number)) for number in parts["number"].tolist()]}
 
     def _said(self, number: int) -> dict[str, Any]:
+        if self.hopeless:
+            return {"error": f"workers died {self.died} times, of too little memory perhaps."}
         try:
             return written(file_of(self.job.out, number)) or self._write(
                 number
@@ -185,13 +191,23 @@ def embed(
 def library() -> Any:
     """Ray, which tells nobody that it is used. Raises TapetumError."""
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
-    os.environ.setdefault("RAY_DATA_DISABLE_PROGRESS_BARS", "1")
     try:
         import ray
         import ray.data
     except ImportError:
         raise TapetumError("--engine ray needs Ray: pip install 'tapetum[ray]'.") from None
     return ray
+
+
+class Births:
+    """Counts how often a worker was started."""
+
+    def __init__(self) -> None:
+        self.count = 0
+
+    def one_more(self) -> int:
+        self.count += 1
+        return self.count
 
 
 @contextlib.contextmanager
@@ -214,6 +230,7 @@ def cluster(ray: Any) -> Iterator[None]:
 def answers(ray: Any, job: Job, todo: list[int]) -> Iterator[dict[str, Any]]:
     """What the workers say of these parts, in the order in which they are done."""
     context = ray.data.DataContext.get_current()
+    logging.getLogger("ray.data").setLevel(logging.ERROR)
     context.enable_progress_bars = context.print_on_execution_start = False
     with cluster(ray):
         have = ray.cluster_resources()
@@ -222,13 +239,11 @@ def answers(ray: Any, job: Job, todo: list[int]) -> Iterator[dict[str, Any]]:
         items = [{"number": number} for number in todo]
         done = ray.data.from_items(items, override_num_blocks=min(len(items), _BLOCKS)).map_batches(
             Worker,
-            fn_constructor_args=([ray.put(job)],),
+            fn_constructor_args=([ray.put(job)], ray.remote(num_cpus=0)(Births).remote(), count),
             batch_size=1,
             num_cpus=1,
             num_gpus=1 if gpus else None,
-            compute=ray.data.ActorPoolStrategy(size=count),
-            max_restarts=DEATHS,
-            max_task_retries=DEATHS,
+            compute=ray.data.ActorPoolStrategy(size=count),  # which starts workers anew that die
         )
         try:
             for row in done.iter_rows():
