@@ -169,7 +169,7 @@ def embed(
     main = load(encoder, image_size)
     shards = shards_of(data) if split is None else []
     source = None if len(shards) > 1 else in_order(open_data(data, labels, split))
-    settings = {"batch_size": 256, "precision": "float32"} | settings | {"workers": workers}
+    settings = {"batch_size": 256, "precision": "float32", **settings, "workers": workers}
     rows = max(1, PART // settings["batch_size"]) * settings["batch_size"]
     job = Job(main, source, shards if source is None else [], labels, rows, place(out), settings)
     found = begun(job.out, len(job), job.facts(), overwrite)
