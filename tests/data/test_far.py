@@ -183,7 +183,7 @@ def test_archives_are_read_in_place(tmp_path, server, png):
             out.writestr(f"{i}.png", png(i))
     source = open_data(f"{server}/large.zip")
     assert len(source) == 20 and source.read(3).shape == (8, 10, 3)
-    assert sum(Server.given) <= 4 * blocks.BLOCK
+    assert sum(Server.given) <= 2**22
 
 
 def test_the_members_of_a_tar_are_listed_once(tmp_path, server, png):
