@@ -34,6 +34,7 @@ prove: $(VENV)/dev.stamp  ## fuzz every parser, and learn from scratch on CIFAR-
 
 docs: $(VENV)/dev.stamp  ## rewrite what is generated
 	$(BIN)/python docs/build_systems.py
+	$(BIN)/python docs/build_billion.py
 
 sbom: $(VENV)/dev.stamp  ## write dist/sbom.json, the bill of materials of what is installed (CycloneDX)
 	$(BIN)/python docs/build_sbom.py dist/sbom.json --extra data --extra fast --extra onnx --extra tensorboard

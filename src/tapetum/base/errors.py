@@ -4,7 +4,7 @@ import difflib
 import re
 from collections.abc import Iterable
 
-from tapetum.base.harmless import harmless
+from tapetum.base.harmless import outward
 
 LONGEST = 900  # characters of a sentence
 
@@ -14,7 +14,7 @@ class TapetumError(Exception):
 
     The command line prints it without a traceback and exits with code 2. Names of files and what stands in
     them go into sentences, so each is made one line, in which nothing steers a terminal, of at most LONGEST
-    characters.
+    characters, without the passwords of addresses.
     """
 
     def __init__(self, text: str = ""):
@@ -27,7 +27,7 @@ class TrainingFailed(TapetumError):
 
 def printable(text: str) -> str:
     """On one line, with what is not to be seen (control characters, turned writing) spelt out."""
-    return harmless(re.sub(r"\s*[\r\n]+\s*", " ", str(text)).strip())
+    return outward(re.sub(r"\s*[\r\n]+\s*", " ", str(text)).strip())
 
 
 def shortened(text: str, most: int) -> str:

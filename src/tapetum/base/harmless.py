@@ -2,6 +2,8 @@
 
 import re
 
+from tapetum.base.addresses import shown
+
 _ACTS = r"\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069"  # commands to a terminal, ends of line, turns
 _UNSEEN = r"\u061c\u200e\u200f\ufeff\ud800-\udfff"  # marks without width, and halves that no encoding has
 ACTS = re.compile(f"[{_ACTS}]")
@@ -15,6 +17,11 @@ def harmless(text: str, keep: str = "") -> str:
     'a\\\\x1b[2Jb'
     """
     return _SPELT.sub(lambda found: found[0] if found[0] in keep else _spelt(found[0]), text)
+
+
+def outward(text: str, keep: str = "") -> str:
+    """The text as it may be shown: harmless, and without the passwords of addresses."""
+    return harmless(shown(text), keep)
 
 
 def _spelt(character: str) -> str:

@@ -3,13 +3,14 @@
 import math
 import zipfile
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 
 _TIGHT = 2**28, 200  # arrays of more bytes than this are at most so many times as long as they are packed
 
 
-def check_npz(path: str | Path) -> dict[str, tuple[tuple[int, ...], np.dtype]]:
+def check_npz(path: str | Path | IO[bytes]) -> dict[str, tuple[tuple[int, ...], np.dtype]]:
     """{name: (shape, type)} of its arrays, none for other files; nothing but headers is read.
 
     Raises ValueError for arrays of Python objects, for a header that promises other lengths than there are,

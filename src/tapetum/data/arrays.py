@@ -10,6 +10,7 @@ import numpy as np
 from tapetum.base.errors import TapetumError
 from tapetum.base.npz import check_npz
 from tapetum.data.decode import Damaged, one_line
+from tapetum.data.far import Far
 from tapetum.data.form import RGB, Form
 from tapetum.data.labels import with_values
 from tapetum.data.source import Source
@@ -90,12 +91,18 @@ def numbered(count: int) -> list[str]:
     return [f"{i:06d}" for i in range(count)]
 
 
-def open_npz(path: Path) -> Source:
+def open_npz(path: Path | Far) -> Source:
     """An .npz with images and perhaps labels, also with 'train_images', 'x_test' and the like; or an .npy."""
     try:
-        members = check_npz(path)
-        loaded = np.load(path, allow_pickle=False, mmap_mode="r" if path.suffix == ".npy" else None)
+        mapped = "r" if path.suffix == ".npy" and isinstance(path, Path) else None
+        opened: Any = path.open("rb") if isinstance(path, Far) else path
+        members = check_npz(opened)
+        if isinstance(path, Far):
+            opened.seek(0)
+        loaded = np.load(opened, allow_pickle=False, mmap_mode=mapped)  # type: ignore[arg-type]
         arrays = {"images": loaded} if isinstance(loaded, np.ndarray) else {n: loaded[n] for n in members}
+    except TapetumError:
+        raise
     except Exception as error:  # whatever the bytes of a stranger make a parser raise
         why = (
             "it holds Python objects, which are never unpickled"

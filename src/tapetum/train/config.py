@@ -6,6 +6,7 @@ from typing import Any
 import yaml
 
 from tapetum.base import plain_yaml, settings
+from tapetum.base.addresses import shown
 from tapetum.base.errors import TapetumError
 from tapetum.base.files import read_json, write_atomic
 
@@ -21,7 +22,8 @@ FACTS = ("fingerprint", "method_sha256")  # what the run found out, rather than 
 
 
 def write(path: Path, flat: dict[str, Any]) -> None:
-    """Write flat settings ({"method": "simclr", "method.hidden": 2048}) as nested YAML."""
+    """Write flat settings ({"method": "simclr", "method.hidden": 2048}) as nested YAML, without passwords."""
+    flat = {name: shown(value) if isinstance(value, str) else value for name, value in flat.items()}
     first = {name: flat[name] for name in ("data", *FACTS) if name in flat}
     write_atomic(path, yaml.dump(nested(first | flat), Dumper=_Dumper, sort_keys=False, allow_unicode=True))
 
