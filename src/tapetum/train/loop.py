@@ -81,10 +81,10 @@ def fit(
                     raise
             halve(feed, step, mixes(method))
             batches = feed.batches(step, steps)
-        numbers = averaged(out)
+        kept, numbers = out.pop("keep", {}), averaged(out)
         norm, taken = _update(optimizer, parameters, clip, scaler, numbers["loss"])
         if taken:
-            method.after_step((step + 1) / steps, gathered(out.pop("keep", {})))
+            method.after_step((step + 1) / steps, gathered(kept))
         else:
             statistics.restore()
         spoilt = not taken and not (scaler and finite(numbers["loss"]) and scaler.get_scale() >= 1)
