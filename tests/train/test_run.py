@@ -42,6 +42,7 @@ def job(**settings):
         "labels": "auto",
         "weights": "none",
         "keep_close": 0.0,
+        "compile": False,
         "seed": 0,
         "devices": "cpu",
     }
