@@ -44,6 +44,7 @@ COMMON: dict[str, Any] = {
 }
 RESNET = {"name": "resnet10_w32", "channels": [8, 16, 32, 64], "drop_path_rate": 0.2}
 VIT = {"name": "vit_mini", "embed_dim": 64, "depth": 2, "num_heads": 2}
+PATIENCE = 3600  # seconds for a run of seconds, beside whatever else the machine does
 HALF = ("mocov2", "dino", "mae")  # these train in bf16
 
 
@@ -74,7 +75,7 @@ def images(folder: Path) -> Path:
 
 def went(*arguments: object, **environment: object) -> None:
     """Run to the end; raises RuntimeError where it fails."""
-    code, said = ended(start(*arguments, **environment))
+    code, said = ended(start(*arguments, **environment), PATIENCE)
     if code:
         raise RuntimeError(f"the run ended with {code}: {said}")
 
@@ -111,7 +112,7 @@ def killed(name: str, point: int, folder: Path) -> dict[str, Any]:
         noted(run, step, process)
         time.sleep(wait)
         process.kill()
-    code, said = ended(process)
+    code, said = ended(process, PATIENCE)
     if code != -9:
         raise RuntimeError(f"{name} was not killed {at}, but ended with {code}: {said}")
     newest = checkpoint.newest(run / "checkpoints")

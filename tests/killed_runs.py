@@ -85,8 +85,8 @@ def start(*arguments: object, **environment: object) -> subprocess.Popen:
     )
 
 
-def ended(process: subprocess.Popen) -> tuple[int, str]:
-    out, error = process.communicate(timeout=120)
+def ended(process: subprocess.Popen, seconds: float = 120) -> tuple[int, str]:
+    out, error = process.communicate(timeout=seconds)
     return process.returncode, out + error
 
 
