@@ -166,7 +166,7 @@ DESCRIPTIONS: dict[str, tuple[Callable[[dict], object], str]] = {
     "no name": (files(""), "is no file of its own"),
     "dots": (files(".."), "is no file of its own"),
     "a name with a zero": (files("a\0b"), "is no file of its own"),
-    "a file that is not there": (files("more.safetensors"), "No such file"),
+    "a file that is not there": (files("more.safetensors"), "is no file of its own"),
     "a digest that is a number": (files("method.safetensors", 7), "is not what was written"),  # type: ignore[arg-type]
     "an optimiser as a list": (lambda f: f.update(optimizer=[1]), "does not describe an optimiser"),
     "no optimiser": (lambda f: f.pop("optimizer") or f, "does not describe an optimiser"),

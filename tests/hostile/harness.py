@@ -58,7 +58,10 @@ def tried(case: Case, folder: Path, guard: Guard, seconds: float) -> dict:
     printed = io.StringIO()
     began = time.process_time()
     kind, words, wrong = "none", "", []
-    with guard.watching(place / "out", folder / "cache", folder / "tmp") as seen:
+    own = [place / "out", folder / "cache", folder / "tmp"]
+    if case.act == "resume":  # a run that goes on is locked, in its folder
+        own.append(place / name / ".lock")
+    with guard.watching(*own) as seen:
         try:
             setting(seconds)
             with contextlib.redirect_stdout(printed), contextlib.redirect_stderr(printed):

@@ -4,6 +4,8 @@ import json
 from pathlib import Path
 
 from hostile.made import ESC, TAG, TURNED, Case, photos, state, written
+from tapetum.base.files import short_id
+from tapetum.train.checkpoint import FILES, FORMAT
 
 CODE = "!!python/object/apply:os.system ['touch canary']"
 LAUGHS = "a: &a [x, x, x, x, x, x, x, x, x]\n" + "".join(
@@ -119,8 +121,9 @@ def _checkpoint(files: object, **more: object):
         place = folder / "it/step_00000001"
         place.mkdir(parents=True)
         state(place, "method.safetensors")
-        facts = {"format": 1, "step": 1, "files": files, "optimizer": {}, "groups": [], **more}
-        (place / "state.json").write_text(json.dumps(facts))
+        state(place, "optimizer.safetensors")
+        facts = {"format": FORMAT, "step": 1, "files": files, "optimizer": {}, "groups": [], **more}
+        (place / "state.json").write_text(json.dumps({**facts, "digest": short_id(facts)}))
         return "it"
 
     return make
@@ -332,7 +335,7 @@ CASES = [
     Case(
         "checkpoint: a file that is another",
         "newest",
-        _checkpoint({"method.safetensors": "0" * 64}),
+        _checkpoint(dict.fromkeys(FILES, "0" * 64)),
         "is whole",
     ),
     Case("checkpoint: of another format", "newest", _checkpoint({}, format="!!python"), "is whole"),

@@ -59,12 +59,8 @@ def _number(content: memoryview, at: int) -> tuple[int, int]:
 def outline(path: Path) -> dict[str, Any]:
     """What an ONNX file holds, in words. Raises TapetumError where it is none."""
     try:
-        with (
-            path.open("rb") as file,
-            mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as mapped,
-            memoryview(mapped) as content,
-        ):
-            return _outline(content)
+        with path.open("rb") as file:  # the map is not closed by hand: an error may hold parts of it
+            return _outline(memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)))
     except (OSError, ValueError, TypeError) as error:
         raise TapetumError(f"{path} is damaged or no ONNX file: {error}.") from error
 

@@ -85,7 +85,7 @@ def _optimizer_state(optimizer: torch.optim.Optimizer) -> tuple[dict[str, torch.
                 tensors[f"{i}.{name}"] = value
             else:
                 numbers[f"{i}.{name}"] = value
-    groups = [{n: g[n] for n in COUNTERS if n in g} for g in optimizer.param_groups]
+    groups = [counters(group) for group in optimizer.param_groups]
     return tensors, numbers, groups
 
 
@@ -93,6 +93,11 @@ def digest(path: Path) -> str:
     """SHA-256 of a file."""
     with path.open("rb") as handle:
         return hashlib.file_digest(handle, "sha256").hexdigest()
+
+
+def counters(group: dict[str, Any]) -> dict[str, int]:
+    """What an optimiser counts in one of its groups; timm's LAMB begins with its first step."""
+    return {name: group[name] for name in COUNTERS if isinstance(group.get(name), int)}
 
 
 def found(folder: Path) -> list[Path]:
@@ -132,7 +137,8 @@ def _first(folder: Path, take: Callable[[Path], Taken]) -> Taken | None:
             warn(f"the checkpoint {path} is damaged ({reason}); going back to the one before it.")
     if damaged := found(folder):
         raise TapetumError(
-            f"none of the {len(damaged)} checkpoints in {folder} is whole; start the run anew."
+            f"none of the {len(damaged)} checkpoints in {folder} is whole; start the run anew "
+            f"(of the last: {reason})."
         )
     return None
 
@@ -221,8 +227,8 @@ def _optimizer_fitting(path: Path, facts: dict, optimizer: torch.optim.Optimizer
     numbers, groups = facts.get("optimizer"), facts.get("groups")
     if not isinstance(numbers, dict) or not isinstance(groups, list):
         raise TapetumError(f"the checkpoint {path} does not describe an optimiser.")
-    counters = [[n for n in COUNTERS if n in g] for g in optimizer.param_groups]
-    if [list(g) if isinstance(g, dict) else g for g in groups] != counters:
+    fits = [isinstance(group, dict) and counters(group).keys() == group.keys() for group in groups]
+    if not all(fits) or len(groups) != len(optimizer.param_groups):
         raise TapetumError(f"the checkpoint {path} is of another optimiser.")
     for key, value in {**_read(path / "optimizer.safetensors"), **numbers}.items():
         number, _, name = key.partition(".")
