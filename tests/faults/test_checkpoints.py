@@ -172,7 +172,7 @@ DESCRIPTIONS: dict[str, tuple[Callable[[dict], object], str]] = {
     "no optimiser": (lambda f: f.pop("optimizer") or f, "does not describe an optimiser"),
     "groups as a number": (lambda f: f.update(groups=3), "does not describe an optimiser"),
     "more groups": (lambda f: f.update(groups=[{}, {}]), "is of another optimiser"),
-    "counters that are not here": (lambda f: f.update(groups=[{"step": 4}]), "is of another optimiser"),
+    "counters that are no numbers": (lambda f: f.update(groups=[{"step": "4"}]), "is of another optimiser"),
     "groups of numbers": (lambda f: f.update(groups=[1]), "is of another optimiser"),
     "state of a parameter too many": (lambda f: f["optimizer"].update({"9.step": 1}), "holds 9.step"),
     "state of no parameter": (lambda f: f["optimizer"].update({"-1.step": 1}), "holds -1.step"),

@@ -129,7 +129,7 @@ CASES = [
         "list: an address in a cloud",
         "look",
         _rows("s3://bucket/a.png,x", "simplecache::http://x/a.png,y"),
-        "it",
+        "",
     ),
     Case("list: a share of Windows", "look", _rows("\\\\server\\share\\a.png,x"), "is not there"),
     Case(

@@ -45,7 +45,8 @@ class Claim:
         """Take the lock; or who has it."""
         try:
             self.made = not self.folder.exists()
-            self.folder.mkdir(parents=True, exist_ok=True)
+            if self.made:
+                self.folder.mkdir(parents=True, exist_ok=True)
             self.file = os.fdopen(os.open(self.path, os.O_RDWR | os.O_CREAT, 0o666), "r+b", buffering=0)
             if (locked := self._locked()) is False or (locked is None and alive(said(self.path))):
                 self.file.close()
