@@ -194,6 +194,7 @@ def learn(one: Recipe, seed: int, budget: str, file: Path) -> None:
             **({} if one.trivial is None else {"trivial": one.trivial}),
             **{n: round(health[n], 4) for n in ("gap", "gap_error") if n in health},
             "health": health["verdict"],
+            "watching": round(sum(look.get("seconds", 0.0) for look in looks) / steps[-1]["time"], 4),
             "alarms": [f"{look['verdict']} at {look['step']}" for look in looks if look["try"]],
             **measure(out),
         }

@@ -1,7 +1,7 @@
 """Writes what `benchmarks.learn` found as tables, a picture, and docs/methods.md."""
 
 from collections.abc import Callable, Mapping, Sequence
-from statistics import mean, stdev
+from statistics import mean, median, stdev
 from typing import Any
 
 import numpy as np
@@ -55,7 +55,8 @@ def write(budgets: Mapping[str, Mapping[str, str]]) -> None:
     PAGE.write_text(
         f"{INTRODUCTION}\n![accuracy against seconds](pictures/{PICTURE.name})\n\n{table(two, two_cells)}\n\n"
         f"{'Not yet measured: ' + ', '.join(waiting) + '.' if waiting else ''}\n\n"
-        f"{LEGEND}\n\n{beside(both)}## What tells without labels?\n\n{correlations(trained)}\n\n"
+        f"{LEGEND}{watching(trained)}\n\n{beside(both)}"
+        f"## What tells without labels?\n\n{correlations(trained)}\n\n"
         f"{machines(two)}\n"
     )
 
@@ -67,6 +68,15 @@ of different images are put together, in its standard errors; for one view, the 
 of a network that has learnt nothing, where the recipe names it. *Health*: what the run said of
 itself at its end, and how many of its ten or so looks called it sick. Rate and memory are those
 of training."""
+
+
+def watching(trained: Rows) -> str:
+    """What looking at the health has cost."""
+    shares = [row["watching"] for row in trained if "watching" in row]
+    if not shares:
+        return ""
+    usual, most = median(shares), max(shares)
+    return f"\nLooking at the health took {usual:.1%} of a run's time (median; at most {most:.1%})."
 
 
 def current(budget: str, budgets: Mapping[str, Mapping[str, str]]) -> list[dict]:

@@ -38,6 +38,11 @@ def done(photos, tmp_path_factory) -> tuple[Path, dict[str, Any]]:
     return out, tapetum.ablate(photos, out=str(out), vary=VARY, **own)
 
 
+def knn(row: dict) -> dict:
+    (number,) = [number for title, number in row["numbers"].items() if title.startswith("knn accuracy")]
+    return number
+
+
 def test_all_combinations_are_trained_and_measured(done):
     out, answer = done
     assert [row["replaced"] for row in answer["rows"]] == [
@@ -51,10 +56,10 @@ def test_all_combinations_are_trained_and_measured(done):
         assert saved["steps"] == 2 and saved["method.hidden"] == 16
         assert saved["method.temperature"] == float(row["replaced"]["method.temperature"])
         assert saved["encoder.channels"] == [int(c) for c in row["replaced"]["encoder.channels"].split(",")]
-        number = row["numbers"]["knn accuracy"]
+        number = knn(row)
         assert number["each"] == [number["value"]] and 0 <= number["random_weights"] <= 1
     assert json.loads((out / "ablation.json").read_text()) == answer
-    random = [row["numbers"]["knn accuracy"]["random_weights"] for row in answer["rows"]]
+    random = [knn(row)["random_weights"] for row in answer["rows"]]
     assert random[:2] == random[2:]  # one for each network, measured once
 
 

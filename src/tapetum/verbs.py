@@ -46,6 +46,7 @@ def pretrain(
     eval_every: Count | None = None,
     seed: Whole | None = None,
     precision: Literal["fp32", "bf16", "fp16"] | None = None,
+    compile: bool | None = None,
     devices: Count | Literal["auto", "cpu"] | None = None,
     workers: Whole | None = None,
     resume: str | None = None,
@@ -84,6 +85,7 @@ def pretrain(
         eval_every: epochs between two looks. [a tenth of all]
         seed: of weights, order and views. [0]
         precision: what to compute in. [what the hardware is fast in]
+        compile: have torch compile the encoder's blocks; worth it on GPUs in long runs. [false]
         devices: auto (all GPUs), cpu, or a number of processes. [auto]
         workers: threads that read images. [one a core]
         resume: a run to go on with; auto starts or goes on with --out.

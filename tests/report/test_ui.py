@@ -373,7 +373,9 @@ def test_a_busy_port_is_one_sentence(runs, tmp_path):
 
 def test_it_says_where_it_is_and_ends_with_ctrl_c(runs):
     command = [sys.executable, "-m", "tapetum", "ui", str(runs), "--port", "0"]
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # tests in the background ignore it
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        signal.signal(signal.SIGINT, before)
         watch = threading.Timer(300, process.kill)
         watch.start()
         line = process.stdout.readline()

@@ -45,6 +45,7 @@ def job(**settings):
         "labels": "auto",
         "weights": "none",
         "keep_close": 0.0,
+        "compile": False,
         "seed": 0,
         "devices": "cpu",
     }

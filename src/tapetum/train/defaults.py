@@ -14,6 +14,7 @@ PLAIN = {  # what needs no look at the data
     "method": "simclr",
     "weights": "none",
     "keep_close": 0.0,
+    "compile": False,
     "labels": "auto",
     "seed": 0,
     "devices": "auto",

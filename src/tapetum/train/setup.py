@@ -21,6 +21,7 @@ from tapetum.parts.schedule import Ramp
 from tapetum.train import defaults, launch, optimizer, sync_norm
 from tapetum.train.anchor import anchored
 from tapetum.train.checkpoint import digest
+from tapetum.train.compiled import compile_blocks
 from tapetum.train.feed import Feed
 from tapetum.train.optimizer import OptimizerSettings
 from tapetum.views import nest
@@ -77,6 +78,8 @@ def prepare(given: dict[str, Any], groups: dict[str, dict], quiet: bool = False)
         sync_norm.synchronise(method)
     if device.type == "cpu" and value["precision"] == "bf16":
         _plain_attention(method)
+    if value["compile"]:
+        compile_blocks(method)
 
     tuned = OptimizerSettings(**groups.get("optimizer", {}))
     if tuned.heads_first is None:
