@@ -23,9 +23,8 @@ from tapetum.train.loop import fit
 
 ROOT = Path(__file__).parent.parent
 TABLE = ROOT / "benchmarks" / "results" / "micro_batches.md"
-CASES = {  # method, encoder, its settings, pixels
+CASES = {  # method: encoder, its settings, pixels
     "simclr": ("resnet10_w32", {"norm_layer": "layernorm2d"}, 64),
-    "mae": ("vit_mini", {"patch_size": 8}, 64),
 }
 BATCH, SIZES = 256, (256, 64, 16)
 
