@@ -93,9 +93,9 @@ def numbered(count: int) -> list[str]:
 def open_npz(path: Path) -> Source:
     """An .npz with images and perhaps labels, also with 'train_images', 'x_test' and the like; or an .npy."""
     try:
-        names = check_npz(path)
+        known = check_npz(path)
         loaded = np.load(path, allow_pickle=False, mmap_mode="r" if path.suffix == ".npy" else None)
-        arrays = {"images": loaded} if isinstance(loaded, np.ndarray) else {n: loaded[n] for n in names}
+        arrays = {"images": loaded} if isinstance(loaded, np.ndarray) else {n: loaded[n] for n in known}
     except Exception as error:  # whatever the bytes of a stranger make a parser raise
         why = (
             "it holds Python objects, which are never unpickled"

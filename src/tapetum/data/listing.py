@@ -140,7 +140,7 @@ class _Member(tarfile.TarInfo):
 
 
 def _tar(path: Path) -> Listing:
-    entries = []
+    entries: list[Entry] = []
     before = -1
     with tarfile.open(path, "r:", tarinfo=_Member) as opened:
         for member in opened:

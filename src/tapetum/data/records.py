@@ -1,7 +1,7 @@
 """What a packed store holds of one image: its decoded square, or a JPEG file."""
 
 import io
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from PIL import Image
 
@@ -83,7 +83,7 @@ def _check_record(store: Pack, key: int) -> None:
     if store.raw:
         return
     try:
-        size = decode(content, form=store.form).shape[:2]
+        size: Any = decode(content, form=store.form).shape[:2]
         fits = size in (true, proportions(*true, store.side))
     except Damaged as error:
         fits, size = False, str(error)

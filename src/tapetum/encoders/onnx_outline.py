@@ -76,7 +76,9 @@ def _outline(content: memoryview) -> dict[str, Any]:
         model.setdefault(number, []).append(value)
     if len(graphs := model.get(_MODEL["graph"], [])) != 1:
         raise ValueError("it holds no network")
-    sets, operators, outside = {}, Counter(), []
+    sets: dict[str, int] = {}
+    operators: Counter[str] = Counter()
+    outside: list[str] = []
     for one in model.get(_MODEL["opset"], []):
         facts = dict(fields(one))
         sets[_text(facts.get(1, b"")) or "ai.onnx"] = facts.get(2, 0)

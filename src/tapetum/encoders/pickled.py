@@ -93,7 +93,8 @@ def _archived(file: Path) -> tuple[str, list[io.BytesIO]]:
 
 def _in_a_row(opened: Any) -> list[io.BytesIO]:
     """The pickles that a file begins with: one, or those of torch's older form."""
-    content, parts = io.BytesIO(opened.read(min(LONGEST, os.fstat(opened.fileno()).st_size))), []
+    content = io.BytesIO(opened.read(min(LONGEST, os.fstat(opened.fileno()).st_size)))
+    parts: list[io.BytesIO] = []
     while len(parts) < _PARTS:
         start = content.tell()
         try:
