@@ -59,12 +59,9 @@ def _number(content: memoryview, at: int) -> tuple[int, int]:
 def outline(path: Path) -> dict[str, Any]:
     """What an ONNX file holds, in words. Raises TapetumError where it is none."""
     try:
-        with (
-            path.open("rb") as file,
-            mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as mapped,
-            memoryview(mapped) as content,
-        ):
-            return _outline(content)
+        with path.open("rb") as file:
+            mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        return _outline(memoryview(mapped))  # the map goes when nothing looks into it any more
     except (OSError, ValueError, TypeError) as error:
         raise TapetumError(f"{path} is damaged or no ONNX file: {error}.") from error
 
