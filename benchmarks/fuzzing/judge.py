@@ -4,6 +4,7 @@ import contextlib
 import hashlib
 import io
 import os
+import re
 import sys
 import time
 import traceback
@@ -31,6 +32,7 @@ _CHANGES = (
 )
 _CHANGES += ("shutil.rmtree", "shutil.copyfile", "shutil.move", "shutil.unpack_archive")
 _RUNS = ("subprocess.Popen", "os.system", "os.exec", "os.posix_spawn", "os.fork", "pickle.find_class")
+_PLACE = re.compile(r"(?:/[\w.-]+){2,}")  # names of files say nothing to others, and differ
 _TALKS = ("socket.connect", "socket.sendto", "urllib.Request", "webbrowser.open")
 
 
@@ -91,7 +93,7 @@ def judged(target: Target, data: bytes, folder: Path) -> Finding | None:
     finally:
         wrong = _Watch.end()
     if wrong:
-        return Finding(wrong[0], _id(wrong[0].split(":")[0]))
+        return Finding(_PLACE.sub("FILE", wrong[0]), _id(wrong[0].split(":")[0]))
     if (took := time.process_time() - began) > PATIENCE:
         return Finding(f"took {took:.0f} seconds", _id("time"))
     if (grew := _memory("VmHWM") - before) > GROWTH:
@@ -105,7 +107,7 @@ def _finding(error: Exception) -> Finding:
     places = [f"{Path(f.filename).name}:{f.name}" for f in frames if "fuzzing" not in f.filename]
     own = [p for p, f in zip(places, frames) if "tapetum" in f.filename]
     where = [*own[-2:], *places[-1:]]
-    why = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
+    why = f"{type(error).__name__}: {_PLACE.sub('FILE', ' '.join(str(error).split()))[:200]}"
     said = "".join(traceback.format_exception(cause))[-4000:]
     return Finding(why, _id(type(error).__name__, *where), said)
 

@@ -176,7 +176,7 @@ def _check(index: dict[str, Any], rows: np.ndarray, end: int) -> None:
     skipped = [(row["path"], row["reason"]) for row in index["skipped"]]
     sound = {
         "format": index["format"] in ("raw", "jpeg"),
-        "side": type(side) is int and 0 < side < 2**31,
+        "side": type(side) is int and side > 0,
         "channels": type(form.channels) is int and form.channels < 2**16,
         "levels": form.levels is None
         or (len(form.levels) == 2 and all(type(v) in (int, float) and abs(v) < 1e300 for v in form.levels)),
