@@ -257,7 +257,7 @@ def rewritten(whole, change, rows=lambda table: table):
     [
         (lambda index: index.pop("paths"), "paths"),
         (lambda index: index["paths"].pop(), "paths"),
-        (lambda index: index.update(side=2**40), "side"),
+        (lambda index: index.update(side=2**40), "squares"),
         (lambda index: index.update(side=-8), "side"),
         (lambda index: index.update(channels=0), "channels"),
         (lambda index: index.update(format="pickle"), "format"),

@@ -3,9 +3,7 @@
 import re
 from collections.abc import Mapping, Sequence
 
-_RESNETS: dict[
-    tuple[tuple[int, ...], bool], str
-] = {  # blocks of each stage, and whether a block has three convolutions
+_RESNETS = {  # blocks of each stage, and whether a block has three convolutions
     ((2, 2, 2, 2), False): "resnet18",
     ((3, 4, 6, 3), False): "resnet34",
     ((3, 4, 6, 3), True): "resnet50",
