@@ -6,7 +6,11 @@ BIN := $(VENV)/bin
 JOBS ?= 2
 PIP := $(BIN)/python -m pip install -qq --disable-pip-version-check -c constraints.txt
 
-.PHONY: demo test prove lint docs setup clean
+# Also for what builds packages: nothing that is installed here floats.
+export PIP_CONSTRAINT := constraints.txt
+export PIP_BUILD_CONSTRAINT := constraints.txt
+
+.PHONY: demo test prove lint docs sbom setup clean
 
 demo: $(VENV)/demo.stamp  ## pretrain on photographs of solar cells and measure the result (some minutes on two cores)
 	$(BIN)/python -m tapetum demo
@@ -20,12 +24,20 @@ lint: $(VENV)/dev.stamp
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-prove: $(VENV)/dev.stamp  ## learn from scratch on CIFAR-10 with every method and rewrite the table of results (hours)
+prove: $(VENV)/dev.stamp  ## fuzz every parser, and learn from scratch on CIFAR-10 with every method (many hours)
+	-$(PIP) -e '.[fuzz]'  # without it inputs are drawn by chance alone
+	$(BIN)/python -m benchmarks.fuzz
 	$(BIN)/python -m benchmarks.learn
 	$(BIN)/python -m benchmarks.learn --budget ten-minutes --seeds 0,1,2
+	$(BIN)/python -m benchmarks.processes
+	$(BIN)/python -m benchmarks.kills
 
 docs: $(VENV)/dev.stamp  ## rewrite what is generated
 	$(BIN)/python docs/build_systems.py
+	$(BIN)/python docs/build_billion.py
+
+sbom: $(VENV)/dev.stamp  ## write dist/sbom.json, the bill of materials of what is installed (CycloneDX)
+	$(BIN)/python docs/build_sbom.py dist/sbom.json --extra data --extra fast --extra onnx --extra tensorboard
 
 setup: $(VENV)/dev.stamp  ## only install
 

@@ -1,5 +1,6 @@
 """What benchmarks share: where data and results lie, what a row says of itself, and measuring in turn."""
 
+import hashlib
 import json
 import os
 import platform
@@ -44,6 +45,12 @@ def machine() -> str:
         (line.partition(": ")[2] for line in lines if line.startswith("model name")), platform.processor()
     )
     return f"{name}, {os.cpu_count()} cores, {torch.get_num_threads()} threads, torch {torch.__version__}"
+
+
+def fingerprint(*folders: str) -> str:
+    """Of the package's code in some of its folders: a row holds as long as it is the same."""
+    files = sorted(file for folder in folders for file in (ROOT / "src" / "tapetum" / folder).rglob("*.py"))
+    return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()[:12]
 
 
 def version(package: str) -> str | None:

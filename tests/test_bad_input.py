@@ -363,7 +363,7 @@ BAD: list[tuple[str, Damage, str, str]] = [
     ("settings cut off", text("run/config.yaml", "method: {"), RESUME, "config.yaml"),
     ("settings that are a list", text("run/config.yaml", "- 1\n"), RESUME, "config.yaml"),
     ("settings that are gone", text("run/config.yaml", ""), RESUME, "config.yaml"),
-    ("settings edited", edited("run/config.yaml", "hidden: 16", "hidden: 24"), RESUME, "[16, 16]"),
+    ("settings edited", edited("run/config.yaml", "hidden: 16", "hidden: 24"), RESUME, "of other settings"),
     ("another rate", nothing, "pretrain --resume run --optimizer.lr 0.5", "optimizer.lr is"),
     ("other images", each("photos/cat/*", flipped, 1), RESUME, "fingerprint"),
     ("images that went", lambda: shutil.rmtree("photos"), RESUME, "there is no photos"),

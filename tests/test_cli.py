@@ -311,7 +311,7 @@ def test_a_method_of_ones_own_runs_only_when_typed(work, tmp_path, monkeypatch, 
 
 def test_the_skeleton_of_a_method_passes_every_check_and_a_mistake_is_named(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(conformance, "same_on_two_processes", lambda names: {})  # tests/conformance has it
+    monkeypatch.setattr(conformance.alike, "wrong", lambda names: {})  # tests/conformance has it
     assert ask(capsys, "new", "mine.py")[0] == 0
     code, out, _ = ask(capsys, "check", "mine.py")
     assert code == 0 and out.count("ok  ") == len(conformance.CHECKS) + 1

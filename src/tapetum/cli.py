@@ -160,7 +160,7 @@ def read(arguments: list[str]) -> tuple[str, dict[str, Any]]:
     for token in sorted(extra, key=lambda text: not text.startswith("-")):
         if token.startswith("-"):
             raise unknown("flag", token.partition("=")[0], flags(verb))
-        raise TapetumError(f"`tapetum {name}` does not know what to do with {token!r}.")
+        raise TapetumError(f"`tapetum {first}` does not know what to do with {token!r}.")
     given = {n: v for n, v in vars(typed).items() if n not in ("config", "json")}
     if "config" in typed:
         file_given, file_groups = from_file(typed.config, verb)
@@ -264,7 +264,7 @@ def failed(text: str, code: int) -> int:
     if console.json_mode:
         print(json.dumps({"error": text}), flush=True)
     else:
-        print(f"error: {text}", file=sys.stderr)
+        console.fail(text)
     return code
 
 

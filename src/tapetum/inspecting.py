@@ -1,5 +1,7 @@
 """What is this path: images, a run, an encoder, features, results, a method, or a file of weights?"""
 
+import math
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -7,7 +9,7 @@ from tapetum.base import console
 from tapetum.base.errors import TapetumError
 from tapetum.base.files import read_json, read_lines
 
-WEIGHTS = (".safetensors", ".pt", ".pth", ".bin")
+PICKLED = (".pt", ".pth", ".bin", ".ckpt", ".th", ".pkl", ".pickle")
 
 
 def inspect(what: str) -> dict[str, Any]:
@@ -20,9 +22,11 @@ def inspect(what: str) -> dict[str, Any]:
     elif (path / "classifier.json").is_file():
         found = _classifier(path)
     elif (path / "encoder.json").is_file():
-        found = {"kind": "encoder", **read_json(path / "encoder.json")}
+        found = {"kind": "encoder", **_facts(path / "encoder.json")}
     elif (path / "config.json").is_file() and (path / "model.safetensors").is_file():
-        found = {"kind": "encoder for timm", **read_json(path / "config.json")}
+        found = {"kind": "encoder for timm", **_facts(path / "config.json")}
+    elif path.is_file() and path.name.endswith((".pth.tar", ".pt.tar")):
+        found = _pickle(path)
     elif path.is_file() and path.suffix in _FILES:
         found = _FILES[path.suffix](path)
     else:
@@ -39,8 +43,15 @@ def _short(value: Any) -> str:
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
+def _facts(file: Path) -> dict[str, Any]:
+    facts = read_json(file)
+    if not isinstance(facts, dict):
+        raise TapetumError(f"{file} holds no facts by name.")
+    return facts
+
+
 def _run(path: Path) -> dict[str, Any]:
-    from tapetum.train import checkpoint, config
+    from tapetum.train import checkpoint, config, stranger
 
     settings = config.read(path / "config.yaml")
     names = ("data", "method", "encoder", "weights", "image_size", "epochs", "steps", "batch_size", "seed")
@@ -58,21 +69,30 @@ def _run(path: Path) -> dict[str, Any]:
         found |= {"steps left out": len(rows) - back, "times it went back": back}
     if (path / "results.json").exists():
         found["results"] = _results(path / "results.json")["results"]
+    try:
+        stranger.no_way_out(path)
+    except TapetumError as error:
+        found["beware"] = str(error)
     return found
 
 
 def _health(looks: list[dict]) -> dict[str, Any]:
     """The last verdict with what to try, and at which steps verdicts changed."""
-    changed = [b for a, b in zip([{}, *looks], looks) if a.get("verdict") != b["verdict"]]
+    changed = [b for a, b in zip([{}, *looks], looks) if a.get("verdict") != b.get("verdict")]
     last = looks[-1]
-    words = last["verdict"] + (f": {last['why']}" if last["why"] else "")
-    found: dict[str, Any] = {"health": f"{words} (step {last['step']:,})"}
-    found |= {"what to try": last["try"]} if last["try"] else {}
-    return found | {"health before": [f"{look['verdict']} from step {look['step']:,}" for look in changed]}
+    words = str(last.get("verdict")) + (f": {last['why']}" if last.get("why") else "")
+    found: dict[str, Any] = {"health": f"{words} (step {_count(last.get('step'))})"}
+    found |= {"what to try": last["try"]} if last.get("try") else {}
+    steps = [f"{look.get('verdict')} from step {_count(look.get('step'))}" for look in changed]
+    return found | {"health before": steps}
+
+
+def _count(value: Any) -> str:
+    return f"{value:,}" if isinstance(value, int) else str(value)
 
 
 def _checkpoint(path: Path) -> dict[str, Any]:
-    facts = read_json(path / "state.json")
+    facts = _facts(path / "state.json")
     return {"kind": "checkpoint"} | {name: facts.get(name) for name in ("step", "method", "threads")}
 
 
@@ -86,35 +106,82 @@ def _classifier(path: Path) -> dict[str, Any]:
     }
     found |= {name: report[name] for name in ("accuracy", "interval", "split") if name in report}
     found |= {name: facts[name] for name in ("temperature", "threshold", "precision")}
-    return found | {"left out": len(report.get("left out", ())), "notes": report.get("notes", [])}
+    left = report.get("left out", [])
+    found["left out"] = len(left) if isinstance(left, list) else left
+    return found | {"notes": report.get("notes", [])}
 
 
 def _weights(path: Path) -> dict[str, Any]:
-    from tapetum.encoders.weights import read
+    from safetensors import SafetensorError, safe_open
 
-    state = read(path)
+    try:
+        with safe_open(path, "pt") as file:
+            parts = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118 (no dict)
+            tensors = {name: (part.get_dtype(), part.get_shape()) for name, part in parts.items()}
+            metadata = file.metadata() or {}
+    except (SafetensorError, OSError, ValueError) as error:
+        raise TapetumError(f"{path} is damaged or no weights file: {error}.") from error
     beside = path.parent / "encoder.json"
     return {
-        "kind": "features" if "features" in state else "weights",
-        "tensors": [f"{name} {list(t.shape)}" for name, t in state.items()],
-        "count": len(state),
-        "numbers": sum(t.numel() for t in state.values()),
+        "kind": "features" if "features" in tensors else "weights",
+        **_tensors(tensors),
+        "metadata": metadata,
         "size": console.size(path.stat().st_size),
         "described by": str(beside) if beside.exists() else "nothing",
     }
 
 
+def _tensors(tensors: Mapping[str, tuple[str, list[int]]]) -> dict[str, Any]:
+    from tapetum.encoders.guess import architecture
+
+    return {
+        "tensors": [f"{name} {shape} {kind.lower()}" for name, (kind, shape) in tensors.items()],
+        "count": len(tensors),
+        "numbers": sum(math.prod(shape) for _, shape in tensors.values()),
+        "looks like": architecture({name: shape for name, (_, shape) in tensors.items()}) or "nothing known",
+    }
+
+
+def _pickle(path: Path) -> dict[str, Any]:
+    """A pickle is never unpickled here: its instructions are read."""
+    from tapetum.encoders.pickled import look
+
+    found = look(path)
+    return {
+        "kind": f"pickled weights ({found.form})" if found.tensors else f"pickle ({found.form})",
+        "in words": found.words(),
+        "would import": found.names,
+        **_tensors(found.tensors),
+        "size": console.size(path.stat().st_size),
+    }
+
+
+def _pack(path: Path) -> dict[str, Any]:
+    from tapetum.data.packed import Pack
+    from tapetum.data.records import check_records
+
+    store = Pack(path)
+    whole = check_records(store)
+    found = _data(str(path)) | {"kind": "pack"}
+    form = "decoded squares" if store.raw else "JPEG"
+    return found | {"records": f"{whole:,} of {len(store.table):,} hold an image, {form}, all as written"}
+
+
 def _arrays(path: Path) -> dict[str, Any]:
-    import numpy as np
+    from zipfile import BadZipFile
+
+    from tapetum.base.npz import check_npz
 
     try:
-        with np.load(path, allow_pickle=False) as arrays:
-            if "features" not in arrays:
-                return _data(str(path))
-            shapes = [f"{name} {list(arrays[name].shape)}" for name in arrays.files]
-    except (OSError, ValueError) as error:
+        arrays = check_npz(path)
+    except (OSError, ValueError, BadZipFile, NotImplementedError, RuntimeError) as error:
         raise TapetumError(f"{path} is not readable as arrays: {error}.") from error
-    return {"kind": "features", "arrays": shapes}
+    if "features" not in arrays:
+        return _data(str(path))
+    return {
+        "kind": "features",
+        "arrays": [f"{n} {list(shape)} {kind}" for n, (shape, kind) in arrays.items()],
+    }
 
 
 def _results(path: Path) -> dict[str, Any]:
@@ -131,7 +198,9 @@ def _method(path: Path) -> dict[str, Any]:
 
 
 def _onnx(path: Path) -> dict[str, Any]:
-    return {"kind": "ONNX network", "size": console.size(path.stat().st_size)}
+    from tapetum.encoders.onnx_outline import outline
+
+    return {"kind": "ONNX network", "size": console.size(path.stat().st_size), **outline(path)}
 
 
 def _data(what: str) -> dict[str, Any]:
@@ -147,5 +216,12 @@ def _data(what: str) -> dict[str, Any]:
     }
 
 
-_FILES = dict.fromkeys(WEIGHTS, _weights)
-_FILES |= {".npz": _arrays, ".json": _results, ".py": _method, ".onnx": _onnx}
+_FILES = dict.fromkeys(PICKLED, _pickle)
+_FILES |= {
+    ".safetensors": _weights,
+    ".pack": _pack,
+    ".npz": _arrays,
+    ".json": _results,
+    ".py": _method,
+    ".onnx": _onnx,
+}

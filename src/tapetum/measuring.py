@@ -104,6 +104,7 @@ def embed(
     data: Any,
     *,
     out: str,
+    engine: Literal["local", "ray"] = "local",
     labels: Any = "auto",
     split: str | None = None,
     overwrite: bool = False,
@@ -118,7 +119,8 @@ def embed(
     Args:
         encoder: a run, a file, timm:NAME (public weights), random:NAME or NAME@FILE.
         data: images in any form that pretrain takes.
-        out: a .npz, .parquet or .safetensors file: features, labels, paths.
+        out: a .npz, .parquet or .safetensors file: features, labels, paths. With ray a folder of Parquet.
+        engine: local, or ray: workers of a Ray cluster, which write parts; one that was stopped goes on.
         labels: auto, folders, none, or a file joined by relative path.
         split: which part of the data to use. [all]
         overwrite: replace a file that exists.
@@ -133,6 +135,10 @@ def embed(
 
     own = dict(locals())
     how = {name: own[name] for name in ("image_size", "batch_size", "precision", "device", "workers")}
+    if engine == "ray":
+        from tapetum.evaluate.spread import embed as spread
+
+        return spread(encoder, data, out, labels=labels, split=split, overwrite=overwrite, **how)
     found = run(encoder, open_data(data, labels, split), out, overwrite=overwrite, **how)
     say(f"wrote {out}: features of {len(found):,} images, {found.x.shape[1]} numbers each")
     return {"out": out, "images": len(found), "dim": found.x.shape[1]}

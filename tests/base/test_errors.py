@@ -2,7 +2,7 @@
 
 import pytest
 
-from tapetum.base.errors import TapetumError, TrainingFailed, unknown
+from tapetum.base.errors import LONGEST, TapetumError, TrainingFailed, unknown
 
 
 @pytest.mark.parametrize(
@@ -29,3 +29,25 @@ def test_of_many_names_some_are_shown():
 
 def test_failed_training_is_caught_with_the_others():
     assert issubclass(TrainingFailed, TapetumError)
+
+
+@pytest.mark.parametrize(
+    "text, said",
+    [
+        ("the file a\nb is bad.", "the file a b is bad."),
+        ("a \r\n  b", "a b"),
+        ("the class \x1b[31mred\x07 is unknown.", "the class \\x1b[31mred\\x07 is unknown."),
+        ("turned \u202egnp.exe", "turned \\u202egnp.exe"),
+        ("half a character \udcff", "half a character \\udcff"),
+        ("ö and 猫 are seen", "ö and 猫 are seen"),
+    ],
+)
+def test_a_sentence_is_one_line_that_steers_no_terminal(text, said):
+    assert str(TapetumError(text)) == said
+
+
+def test_a_sentence_ends():
+    text = str(TapetumError(f"the name {'x' * 10**6} is too long."))
+    assert len(text) <= LONGEST and text.startswith("the name x") and text.endswith("x is too long.")
+    text = str(unknown("method", "simclr" * 10_000, ["byol", "simclr"]))
+    assert len(text) < 300 and text.endswith("Allowed: byol, simclr.")

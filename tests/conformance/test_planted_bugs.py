@@ -1,5 +1,6 @@
 """Each check of the conformance suite notices the bug that it is there for."""
 
+import re
 from functools import partial, wraps
 
 import pytest
@@ -12,7 +13,7 @@ from tapetum.methods import find
 from tapetum.methods.method import Method
 from tapetum.parts.heads import mlp
 from tapetum.parts.losses import across, cosine_distance
-from tapetum.train import check, sandbox
+from tapetum.train import alike, check, sandbox
 
 SimCLR, BYOL, DINO, MAE = (find(name) for name in ("simclr", "byol", "dino", "mae"))
 
@@ -151,24 +152,83 @@ def test_planted_bug_is_named(kind, one, says, monkeypatch):
         one(kind)
 
 
-LOCAL_NEGATIVES = '''"""SimCLR whose negatives stop at the process's border: wrong on two processes."""
+HEAD = '''"""A method that is wrong on several processes."""
 
 import torch
 from torch.nn import functional as F
 
+from tapetum.base import distributed
 from tapetum.methods import find
 
-
+'''
+ON_PROCESSES = {
+    "negatives stop at the border": (
+        """
 class Local(find("simclr")):
     def loss(self, batch, t):
         z = F.normalize(self.projector(self.encoder(torch.cat(batch["views"]))), dim=1)
         score = (z @ z.T / 0.1).fill_diagonal_(-torch.inf)
         n = len(z) // 2
         return {"loss": F.cross_entropy(score, torch.arange(2 * n).roll(n))}
-'''
+""",
+        "on 2 processes .* differs",
+    ),
+    "a gradient is a sum over processes": (
+        """
+class Louder(find("mae")):
+    def loss(self, batch, t):
+        loss = super().loss(batch, t)["loss"]
+        return {"loss": loss.detach() + distributed.world() * (loss - loss.detach())}
+""",
+        "on 2 processes gradients .* differs",
+    ),
+    "the centre is that of a process's own images": (
+        """
+class OwnCentre(find("dino")):
+    def after_step(self, t, keep):
+        super().after_step(t, {name: distributed.share(x) for name, x in keep.items()})
+""",
+        "on 2 processes .* differs",
+    ),
+    "what follows goes apart": (
+        """
+class Apart(find("byol")):
+    def after_step(self, t, keep):
+        super().after_step(t, keep)
+        for p in self.teacher.parameters():
+            p.add_(1e-15 * distributed.rank())
+""",
+        "is not the same in all of 2 processes",
+    ),
+}
 
 
-def test_planted_bug_on_two_processes_is_named(tmp_path):
-    file = tmp_path / "local.py"
-    file.write_text(LOCAL_NEGATIVES)
-    assert "on two processes" in check.same_on_two_processes([str(file)])[str(file)]
+def test_planted_bugs_on_two_processes_are_named(tmp_path):
+    files = [tmp_path / f"bug{i}.py" for i in range(len(ON_PROCESSES))]
+    for file, (code, _) in zip(files, ON_PROCESSES.values()):
+        file.write_text(HEAD + code)
+    said = alike.wrong(list(map(str, files)))
+    for file, (name, (_, sentence)) in zip(files, ON_PROCESSES.items()):
+        assert re.search(sentence, said.get(str(file), "nothing")), f"{name}: {said.get(str(file))}"
+
+
+def test_a_difference_is_told_by_its_sort():
+    """One part in a million of a gradient or a buffer; what is missing, no number or of another shape."""
+    method = {
+        "loss of step 0": 2.0,
+        "gradients a": [1.0, 2.0],
+        "gradients nought": [1e-17],
+        "buffers q": [4.0],
+    }
+    one = {name: torch.tensor(value, dtype=torch.float64) for name, value in method.items()}
+    assert max(gap for gap, _ in alike.gaps(one, one).values()) == 0
+
+    def gap(sort, name, value):
+        return alike.gaps(one, one | {name: torch.tensor(value, dtype=torch.float64)})[sort]
+
+    assert gap("gradients", "gradients a", [1.0, 2.000002])[0] == pytest.approx(1e-6)
+    assert gap("gradients", "gradients nought", [-1e-17])[0] < 1e-13
+    assert gap("buffers", "buffers q", [4.000004]) == (pytest.approx(1e-6), "buffers q")
+    assert gap("loss", "loss of step 0", float("nan"))[0] == float("inf")
+    assert gap("buffers", "buffers q", [4.0, 4.0])[0] == float("inf")
+    assert gap("buffers", "buffers new", [4.0])[0] == float("inf")

@@ -70,7 +70,7 @@ from tapetum.cli import main
 if __name__ == "__main__":
     sys.exit(main())
 """
-# A method of somebody's own: on the second process step 3 is spoilt, and more than four images at once are
+# A method of somebody's own: on the second process step 3 is spoilt, and more than two images at once are
 # too many from step 5 on; DIE=1 kills that process at step 6.
 METHOD = '''
 """SimCLR with faults on the second of two processes."""
@@ -91,7 +91,7 @@ class Faulty(SimCLR):
         said = super().loss(batch, t)
         if second and step == 6 and os.environ.get("DIE"):
             os.kill(os.getpid(), signal.SIGKILL)
-        if second and step == 5 and len(batch) > 2 and not os.environ.get("DIE"):
+        if second and step == 5 and (self.encoder.chunk or 4) > 2 and not os.environ.get("DIE"):
             raise MemoryError
         return {**said, "loss": said["loss"] * float("nan")} if second and step == 3 else said
 '''

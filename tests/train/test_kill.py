@@ -1,11 +1,9 @@
 """Killed at any moment and gone on with, a run ends bit-equal to one that was never killed."""
 
 import json
-import os
 import random
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -14,35 +12,11 @@ import pytest
 from PIL import Image
 
 import tapetum
+from killed_runs import PLACES, contents, differences, ended, noted, numbers, start
 from tapetum.base.files import read_lines
-from tapetum.train.run import CLOCK
+from tapetum.train import checkpoint
 from tapetum.train.sandbox import easy_images
 
-# The command line in a process of its own; STREAM=1 makes it read images ahead instead of holding them, and
-# DIE=4 kills it in the midst of writing the checkpoint of step 4, with one file whole and one begun.
-RUNNER = """
-import os, signal, sys
-from tapetum.data import canvas
-from tapetum.train import checkpoint
-
-if os.environ.get("STREAM"):
-    canvas.free_memory = lambda: 0
-if dying := os.environ.get("DIE"):
-    write = checkpoint._write
-
-    def partly(path, tensors):
-        write(path, tensors)
-        if path.parent.name == f".step_{int(dying):08d}.part" and path.name == "optimizer.safetensors":
-            os.truncate(path, path.stat().st_size // 2)
-            os.kill(os.getpid(), signal.SIGKILL)
-
-    checkpoint._write = partly
-
-from tapetum.cli import main
-
-if __name__ == "__main__":
-    sys.exit(main())
-"""
 COMMON: dict[str, Any] = {
     "image_size": 32,
     "batch_size": 8,
@@ -92,49 +66,16 @@ def stream(monkeypatch) -> None:
     monkeypatch.setattr("tapetum.data.canvas.free_memory", lambda: 0)
 
 
-def start(*arguments: object, **environment: object) -> subprocess.Popen:
-    """Begin `tapetum pretrain ...` in a process of its own."""
-    return subprocess.Popen(
-        [sys.executable, "-c", RUNNER, "pretrain", *map(str, arguments)],
-        env={**os.environ, "OMP_NUM_THREADS": "1", **{n: str(v) for n, v in environment.items()}},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-
-
-def ended(process: subprocess.Popen) -> tuple[int, str]:
-    out, error = process.communicate(timeout=120)
-    return process.returncode, out + error
-
-
 def when_step(run: Path, step: int, process: subprocess.Popen) -> None:
     """Wait until a run has noted some step."""
-    while process.poll() is None:
-        metrics = run / "metrics.jsonl"
-        if metrics.exists() and any(row["step"] >= step for row in read_lines(metrics)):
-            return
-        time.sleep(0.002)
-    pytest.fail(f"the run ended before step {step}: {process.communicate()}")
-
-
-def numbers(run: Path) -> list[dict]:
-    return [{k: v for k, v in row.items() if k not in CLOCK} for row in read_lines(run / "metrics.jsonl")]
-
-
-def contents(run: Path) -> dict[str, bytes]:
-    """Every tensor that a run has left, and the facts beside them."""
-    files = [*run.glob("checkpoints/step_*/*"), run / "encoder.safetensors"]
-    return {str(path.relative_to(run)): path.read_bytes() for path in files}
+    if not noted(run, step, process):
+        pytest.fail(f"the run ended before step {step}: {process.communicate()}")
 
 
 def assert_same(run: Path, wanted: Path) -> None:
     """Two runs hold the same bits: weights, teacher, optimiser, numbers, and what was left out."""
-    assert numbers(run) == numbers(wanted)
-    one, other = contents(run), contents(wanted)
-    assert one.keys() == other.keys() and len(one) == 7
-    assert [name for name in one if one[name] != other[name]] == []
-    assert read_lines(run / "skipped.jsonl") == read_lines(wanted / "skipped.jsonl")
+    assert differences(run, wanted) == []
+    assert len(contents(run)) == 7
     assert len(read_lines(run / "skipped.jsonl")) == 1
 
 
@@ -181,6 +122,16 @@ def test_killed_before_its_first_checkpoint_and_with_other_workers(flags, images
         patch.setattr("tapetum.data.canvas.free_memory", lambda: 2**30)
         tapetum.pretrain(images, out=str(held), **COMMON, **DINO)
     assert_same(held, whole)
+
+
+@pytest.mark.parametrize("place", PLACES[2::2] + PLACES[5:])
+def test_killed_anywhere_in_writing_a_checkpoint_it_keeps_one_that_is_whole(flags, images, tmp_path, place):
+    run = tmp_path / "run"
+    settings = COMMON | SIMCLR | {"steps": 4, "checkpoint_steps": 1}
+    code, said = ended(start(images, "--out", run, *flags(settings), DIE=f"3,{place},0.3"))
+    assert code == -signal.SIGKILL, said
+    whole = checkpoint.newest(run / "checkpoints")
+    assert whole and whole[1]["step"] == (3 if place in ("named", "old") else 2)
 
 
 def test_asked_to_stop_it_saves_and_goes_on(flags, images, tmp_path):

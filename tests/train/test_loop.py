@@ -113,7 +113,7 @@ def test_what_overflows_in_another_process_is_not_taken_here(monkeypatch):
     opt, scaler = torch.optim.SGD([weight], lr=0.1), torch.amp.GradScaler("cpu", init_scale=4.0)
     scaler.scale(weight.sum()).backward()
     monkeypatch.setattr(distributed, "average_gradients", lambda ps: [p.grad.fill_(torch.inf) for p in ps])
-    loop._update(opt, [weight], 1.0, scaler)
+    loop._update(opt, [weight], 1.0, scaler, torch.tensor(1.0))
     assert torch.equal(weight, torch.ones(3)) and scaler.get_scale() == 2.0
 
 

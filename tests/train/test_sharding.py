@@ -36,7 +36,7 @@ from tapetum.train import (
     shards,
     sync_norm,
 )
-from tapetum.train.check import WAYS
+from tapetum.train.alike import WAYS
 from tapetum.train.loop import fit
 from tapetum.train.optimizer import NAMES, OptimizerSettings
 

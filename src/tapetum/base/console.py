@@ -5,6 +5,8 @@ import time
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from tapetum.base.harmless import outward
+
 json_mode = False  # with --json, stdout belongs to the one JSON answer and people read stderr
 
 
@@ -14,12 +16,17 @@ def _stream():
 
 def say(text: str = "") -> None:
     """Print one line for people."""
-    print(text, file=_stream(), flush=True)
+    print(outward(text, keep="\n\t"), file=_stream(), flush=True)
 
 
 def warn(text: str) -> None:
     """Print one line that deserves attention."""
-    print(f"warning: {text}", file=sys.stderr, flush=True)
+    print(f"warning: {outward(text)}", file=sys.stderr, flush=True)
+
+
+def fail(text: str) -> None:
+    """Print the one line that says why a command ends."""
+    print(f"error: {outward(text)}", file=sys.stderr)
 
 
 def duration(seconds: float) -> str:
@@ -71,7 +78,7 @@ class Progress:
         left = duration((self.total - self.done) / rate) if rate else "?"
         parts = [f"{self.what}: {self.done:,}/{self.total:,} {self.unit}", f"{rate:,.0f}/s", f"{left} left"]
         parts += [f"{k} {v:.4g}" if isinstance(v, float) else f"{k} {v}" for k, v in numbers.items()]
-        line = "  ".join(parts)
+        line = outward("  ".join(parts))
         if self.live:
             print("\r" + line.ljust(self.width), end="", file=_stream(), flush=True)
             self.width = len(line)
@@ -84,18 +91,20 @@ class Progress:
 
 
 def table(rows: Iterable[Sequence[Any]], columns: Sequence[str], title: str | None = None) -> None:
-    """Print a small table; numbers stand right, words left."""
+    """Print a small table; numbers stand right, words left. What stands in it is text, never markup."""
     from rich.console import Console
     from rich.table import Table
 
     stream = _stream()
-    rows = [[f"{cell:.4g}" if isinstance(cell, float) else str(cell) for cell in row] for row in rows]
-    out = Table(title=title, title_justify="left", title_style="bold", box=None, pad_edge=False)
+    rows = [[f"{c:.4g}" if isinstance(c, float) else outward(str(c)) for c in row] for row in rows]
+    out = Table(
+        title=title and outward(title), title_justify="left", title_style="bold", box=None, pad_edge=False
+    )
     for i, name in enumerate(columns):
         cells = [row[i] for row in rows if row[i]]
         number = cells and all(cell.lstrip("+-~")[:1].isdigit() for cell in cells)
-        out.add_column(name, justify="right" if number else "left", overflow="fold")
+        out.add_column(outward(name), justify="right" if number else "left", overflow="fold")
     for row in rows:
         out.add_row(*row)
     width = None if stream.isatty() else 120
-    Console(file=stream, width=width, highlight=False).print(out)
+    Console(file=stream, width=width, highlight=False, markup=False, emoji=False).print(out)

@@ -18,6 +18,8 @@ try:
 except ImportError:  # not on Windows
     fcntl = None  # type: ignore[assignment]
 
+DEEPEST = 64  # lists within lists of a JSON text
+
 
 def cache_dir() -> Path:
     """Where features and fingerprints are kept: $TAPETUM_CACHE, or ~/.cache/tapetum."""
@@ -90,11 +92,34 @@ def write_json(path: str | Path, value: Any) -> None:
 def read_json(path: str | Path) -> Any:
     """Read JSON, or say in one sentence which file is missing or damaged."""
     try:
-        return json.loads(Path(path).read_text())
+        return parsed(read_text(path))
     except FileNotFoundError:
         raise TapetumError(f"there is no file {path}.") from None
     except (OSError, ValueError, RecursionError) as error:
         raise TapetumError(f"{path} is not readable JSON: {error}.") from error
+
+
+def parsed(text: str | bytes) -> Any:
+    """What a JSON text says; raises ValueError, also for what is nested too deeply to be walked through."""
+    try:
+        whole = json.loads(text)
+    except RecursionError:
+        raise ValueError(f"it is nested more than {DEEPEST} deep") from None
+    layer = [whole]
+    for _ in range(DEEPEST):
+        nests = [one for one in layer if isinstance(one, dict | list)]
+        if not nests:
+            return whole
+        layer = [part for one in nests for part in (one.values() if isinstance(one, dict) else one)]
+    raise ValueError(f"it is nested more than {DEEPEST} deep")
+
+
+def read_text(path: str | Path) -> str:
+    """The text of a file; raises OSError, and TapetumError for a device or a pipe, which have no end."""
+    path = Path(path)
+    if path.exists() and not path.is_file():
+        raise TapetumError(f"{path} is no regular file.")
+    return path.read_text(encoding="utf-8")
 
 
 def write_lines(path: str | Path, rows: Iterable[dict]) -> None:
@@ -123,14 +148,16 @@ def append(path: str | Path, text: str) -> None:
         raise TapetumError(f"cannot write {path}: {error.strerror or error}.") from error
 
 
-def read_lines(path: str | Path) -> list[dict]:
-    """Read JSON lines; a half-written last line (the process was killed) is left out."""
-    rows = []
-    for line in Path(path).read_text().splitlines():
-        try:
-            rows.append(json.loads(line))
-        except ValueError:
-            break
+def read_lines(path: str | Path, kind: type = dict) -> list[Any]:
+    """Read JSON lines, up to the first that is not whole (the process was killed) or not of the kind."""
+    rows: list[Any] = []
+    try:
+        for line in read_text(path).splitlines():
+            rows.append(parsed(line))
+            if not isinstance(rows[-1], kind):
+                return rows[:-1]
+    except ValueError:
+        pass
     return rows
 
 

@@ -24,17 +24,20 @@ class Pool(Executor):
 
     def __init__(self, threads: int, name: str):
         self._todo: queue.SimpleQueue = queue.SimpleQueue()
-        self._threads = threads
-        for i in range(threads):
-            threading.Thread(target=_work, args=(self._todo,), name=f"{name}-{i}", daemon=True).start()
+        self._most, self._name = threads, name
+        self._begun = 0
 
     def submit(self, function: Callable, /, *args: Any, **kwargs: Any) -> Future:
         future: Future = Future()
         self._todo.put((future, function, args, kwargs))
+        if self._begun < self._most:
+            name = f"{self._name}-{self._begun}"
+            threading.Thread(target=_work, args=(self._todo,), name=name, daemon=True).start()
+            self._begun += 1
         return future
 
     def __del__(self) -> None:
-        for _ in range(self._threads):
+        for _ in range(self._begun):
             self._todo.put(None)
 
 

@@ -8,7 +8,9 @@ from typing import Any
 import numpy as np
 
 from tapetum.base.errors import TapetumError
+from tapetum.base.npz import check_npz
 from tapetum.data.decode import Damaged, one_line
+from tapetum.data.far import Far
 from tapetum.data.form import RGB, Form
 from tapetum.data.labels import with_values
 from tapetum.data.source import Source
@@ -89,13 +91,18 @@ def numbered(count: int) -> list[str]:
     return [f"{i:06d}" for i in range(count)]
 
 
-def open_npz(path: Path) -> Source:
+def open_npz(path: Path | Far) -> Source:
     """An .npz with images and perhaps labels, also with 'train_images', 'x_test' and the like; or an .npy."""
     try:
-        loaded = np.load(path, allow_pickle=False, mmap_mode="r" if path.suffix == ".npy" else None)
-        arrays = (
-            {"images": loaded} if isinstance(loaded, np.ndarray) else {n: loaded[n] for n in loaded.files}
-        )
+        mapped = "r" if path.suffix == ".npy" and isinstance(path, Path) else None
+        opened: Any = path.open("rb") if isinstance(path, Far) else path
+        members = check_npz(opened)
+        if isinstance(path, Far):
+            opened.seek(0)
+        loaded = np.load(opened, allow_pickle=False, mmap_mode=mapped)  # type: ignore[arg-type]
+        arrays = {"images": loaded} if isinstance(loaded, np.ndarray) else {n: loaded[n] for n in members}
+    except TapetumError:
+        raise
     except Exception as error:  # whatever the bytes of a stranger make a parser raise
         why = (
             "it holds Python objects, which are never unpickled"
@@ -122,11 +129,11 @@ def open_npz(path: Path) -> Source:
     source.paths = [f"{name}/{p}" for name, (images, _) in zip(names, sets) for p in numbered(len(images))]
     if all(labels is None for _, labels in sets):
         return source
-    values = [
-        np.full(len(images), -1) if y is None else np.asarray(y).reshape(len(images), -1)
-        for images, y in sets
-    ]
-    joined = np.concatenate([v.reshape(len(v), -1) for v in values])
+    values = [np.full(len(images), -1) if y is None else np.asarray(y) for images, y in sets]
+    try:
+        joined = np.concatenate([v.reshape(len(images), -1) for v, (images, _) in zip(values, sets)])
+    except (ValueError, TypeError) as error:
+        raise TapetumError(f"the labels in {path} do not fit its images: {one_line(error)}.") from error
     return with_values(source, joined, f"labels in {path.name}")
 
 

@@ -138,6 +138,7 @@ class Canvas:
         """What each thread gets at a time: the images of a batch, which rows of it to fill, and the batch."""
         for batch in batches:
             images, pixels, sizes = batch.tolist(), self._room(len(batch)), torch.empty(len(batch), 2)
+            self._expect(images)
             for start in range(0, len(images), _CHUNK):
                 yield images, range(start, min(start + _CHUNK, len(images))), pixels, sizes
 
@@ -151,12 +152,16 @@ class Canvas:
             into[row], true[row] = self._read(images[row])
         return pixels, sizes, rows.stop == len(images)
 
+    def _expect(self, images: Iterable[int]) -> None:
+        for i in images:
+            if i not in self.damaged:
+                self.source.store.expect(self.source.keys[i])
+
     def _read(self, i: int) -> tuple[np.ndarray, tuple[int, int]]:
         """Image i, or where that is damaged the next that is not."""
         while True:
             if i not in self.damaged:
                 try:
-                    self.source.store.expect(self.source.keys[i])
                     found = squash(self.source, i, self.side, self.fit)
                     self._unchanged(i)
                     return found
@@ -192,6 +197,7 @@ class Canvas:
         pixels, sizes = self.pixels.numpy(), self.sizes.numpy()
 
         def fill(part: range) -> int:
+            self._expect(part)
             for i in part:
                 try:
                     pixels[i], sizes[i] = squash(self.source, i, self.side, self.fit)

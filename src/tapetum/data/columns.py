@@ -10,10 +10,12 @@ from typing import Any
 from tapetum.base.errors import TapetumError
 from tapetum.base.files import read_json
 from tapetum.data.decode import Damaged, one_line
+from tapetum.data.far import Far
 from tapetum.data.labels import with_values
-from tapetum.data.lists import LABEL, SPLIT, TEXT, cells, column, open_list, pyarrow, read_table
+from tapetum.data.lists import LABEL, SPLIT, TEXT, cells, check_count, column, open_list, pyarrow, read_table
+from tapetum.data.place import mapped
 from tapetum.data.source import Source
-from tapetum.data.stores import Layout, Store, file_stamp
+from tapetum.data.stores import Layout, Store, file_stamp, regular
 from tapetum.data.structure import split_name
 
 _IMAGE = ("image", "img", "jpg", "jpeg", "png", "picture", "photo", "image_bytes", "bytes", "pixel_values")
@@ -23,9 +25,9 @@ _MOST = 2**28  # bytes of row groups of Parquet files that an epoch goes through
 class Columns(Store):
     """Images in the rows of Parquet or Arrow files; a key is (number of the file, row group, row in it)."""
 
-    def __init__(self, paths: list[Path], name: str, largest: int = 0):
+    def __init__(self, paths: Sequence[Path | Far], name: str, largest: int = 0):
         """largest: bytes of the largest row group of Parquet files, 0 for Arrow."""
-        self.paths, self.name = [str(path.absolute()) for path in paths], name
+        self.paths, self.name = [path.absolute() for path in paths], name
         self.lanes = max(4, min(64, _MOST // largest)) if largest else 0
         self._forget()
 
@@ -47,9 +49,9 @@ class Columns(Store):
                 self._groups.move_to_end((number, group))
                 return self._groups[number, group]
             path = self.paths[number]
-            if path.endswith(".parquet"):
+            if isinstance(path, Far) or path.suffix == ".parquet":
                 if number not in self._files:
-                    self._files[number] = pyarrow("parquet").ParquetFile(path)
+                    self._files[number] = parquet_file(path)
                 values = self._files[number].read_row_group(group, [self.name]).column(0)
                 if len(self._groups) >= 2 * self.lanes:  # an epoch ends some and begins others
                     self._groups.popitem(last=False)
@@ -64,7 +66,7 @@ class Columns(Store):
             value = self._group(number, group)[row].as_py()
             if isinstance(value, dict):
                 if value.get("bytes") is None and value.get("path"):
-                    value = (Path(self.paths[number]).parent / value["path"]).read_bytes()
+                    value = _beside(self.paths[number].parent, value["path"])
                 else:
                     value = value.get("bytes")
         except TapetumError:
@@ -85,6 +87,24 @@ class Columns(Store):
         return stamp and f"{stamp}|{self.name}|{key[1]}|{key[2]}"
 
 
+def _beside(folder: Path | Far, name: str) -> bytes:
+    """The bytes of a file that a row names; a stranger's rows name none outside of their own folder."""
+    if isinstance(folder, Far):
+        if name.startswith("/") or ".." in name.split("/"):
+            raise Damaged("its row names no file in the folder of its table")
+        return (folder / name).read_bytes()
+    place = (folder / name).resolve()
+    if not place.is_relative_to(folder.resolve()) or not place.is_file():
+        raise Damaged("its row names no file in the folder of its table")
+    return regular(str(place))
+
+
+def parquet_file(path: Path | Far) -> Any:
+    """A Parquet file, opened."""
+    opened = path.open("rb") if isinstance(path, Far) else path
+    return pyarrow("parquet").ParquetFile(opened, pre_buffer=isinstance(path, Far))
+
+
 def read_arrow(path: str | Path) -> Any:
     """A mapped Arrow file (stream or file form) as a table."""
     lib, ipc = pyarrow("lib"), pyarrow("ipc")
@@ -101,28 +121,41 @@ def read_arrow(path: str | Path) -> Any:
 def open_saved(folder: Path) -> Source:
     """A Hugging Face data set (or several splits of one) as `save_to_disk` leaves it."""
     several = folder / "dataset_dict.json"
-    parts = [folder / name for name in read_json(several)["splits"]] if several.exists() else [folder]
-    files, splits = [], []
-    for part in parts:
-        state = read_json(part / "state.json")
-        if state.get("_indices_data_files"):
-            raise TapetumError(f"{part} holds a selection by indices; save it again after flatten_indices().")
-        names = [row["filename"] for row in state.get("_data_files", [])]
-        files += [part / name for name in names]
-        splits += [part.name if several.exists() else ""] * len(names)
+    parts, files, splits = [folder], [], []
+    try:
+        if several.exists():
+            parts = [folder / _own(name) for name in read_json(several)["splits"]]
+        for part in parts:
+            state = read_json(part / "state.json")
+            if state.get("_indices_data_files"):
+                raise TapetumError(
+                    f"{part} holds a selection by indices; save it again after flatten_indices()."
+                )
+            names = [_own(row["filename"]) for row in state.get("_data_files", [])]
+            files += [part / name for name in names]
+            splits += [part.name if several.exists() else ""] * len(names)
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
+        raise TapetumError(f"{folder} is not a saved data set: {one_line(error)}.") from error
     return open_columns(folder.name, files, splits)
 
 
-def open_parquets(name: str, paths: list[Path]) -> Source:
+def _own(name: str) -> str:
+    """The name of something in a folder, and of nothing elsewhere."""
+    if Path(name).name != name:
+        raise ValueError(f"{name!r} is no name of a file in it")
+    return name
+
+
+def open_parquets(name: str, paths: Sequence[Path | Far]) -> Source:
     """Parquet files with images in them; 'train-00000-of-00002.parquet' belongs to the split train."""
     splits = [split_name(path.stem.split("-")[0]) or split_name(path.parent.name) or "" for path in paths]
     return open_columns(name, paths, splits)
 
 
-def open_parquet(path: Path) -> Source:
+def open_parquet(path: Path | Far) -> Source:
     """One Parquet file: images in it, or a list of paths."""
     try:
-        image, _ = _image_column(pyarrow("parquet").read_schema(path))
+        image, _ = _image_column(parquet_file(path).schema_arrow)
     except TapetumError:
         raise
     except Exception as error:
@@ -132,7 +165,7 @@ def open_parquet(path: Path) -> Source:
     return open_parquets(path.name, [path])
 
 
-def open_columns(name: str, paths: list[Path], splits: Sequence[str]) -> Source:
+def open_columns(name: str, paths: Sequence[Path | Far], splits: Sequence[str]) -> Source:
     """The rows of these files in order; each file belongs to the split given."""
     keys: list[tuple[int, int, int]] = []
     other: dict[str, list[Any]] = {}
@@ -144,14 +177,15 @@ def open_columns(name: str, paths: list[Path], splits: Sequence[str]) -> Source:
     for number, (path, split) in enumerate(zip(paths, splits)):
         try:
             if path.suffix == ".parquet":
-                opened = pyarrow("parquet").ParquetFile(path)
+                opened = parquet_file(path)
                 schema, groups = opened.schema_arrow, opened.metadata
                 parts = [groups.row_group(i) for i in range(groups.num_row_groups)]
                 counts = [part.num_rows for part in parts]
                 largest = max([largest, 1, *(part.total_byte_size for part in parts)])
             else:
-                opened = read_arrow(path)
+                opened = read_arrow(mapped(path))
                 schema, counts = opened.schema, [opened.num_rows]
+            check_count(sum(counts), path)
             image, info = _image_column(schema)
             if not image:
                 raise TapetumError(
@@ -190,7 +224,9 @@ def _image_column(schema: Any) -> tuple[str | None, dict[str, list[str]]]:
     types = pyarrow("types")
     noted = json.loads((schema.metadata or {}).get(b"huggingface", b"{}")).get("info", {}).get("features", {})
     classes = {
-        n: f["names"] for n, f in noted.items() if isinstance(f, dict) and f.get("_type") == "ClassLabel"
+        n: list(map(str, f["names"]))
+        for n, f in noted.items()
+        if isinstance(f, dict) and f.get("_type") == "ClassLabel"
     }
 
     def fits(field: Any) -> bool:
@@ -205,7 +241,7 @@ def _image_column(schema: Any) -> tuple[str | None, dict[str, list[str]]]:
     return next(iter([*marked, *known, *fitting]), None), classes
 
 
-def _written_paths(opened: Any, path: Path, schema: Any, image: str) -> list[str | None]:
+def _written_paths(opened: Any, path: Path | Far, schema: Any, image: str) -> list[str | None]:
     """What each row itself says its image is called, or None."""
     kind = schema.field(image).type
     if not pyarrow("types").is_struct(kind) or kind.get_field_index("path") < 0:

@@ -32,6 +32,7 @@ _TURNS = {
     8: Image.Transpose.ROTATE_90,
 }
 _SIDEWAYS = (5, 6, 7, 8)
+_SCANS = 200  # of a JPEG: a file of some bytes can ask for thousands, each of which takes as long as an image
 _ORIENTATION = 0x0112
 warnings.filterwarnings("ignore", module=r"PIL\b")  # what matters becomes Damaged, the rest is noise in bulk
 
@@ -61,6 +62,8 @@ def decode_sized(
     try:
         if isinstance(content, str | os.PathLike):
             content = Path(content).read_bytes()
+        if isinstance(content, bytes) and content[:2] == b"\xff\xd8" and content.count(b"\xff\xda") > _SCANS:
+            raise Damaged(f"over {_SCANS} scans")
         found = jpeg.decode(content, max_pixels, at_least) if form.channels in (1, 3) else None
         if found:
             pixels, size, turn = found

@@ -21,22 +21,27 @@ _PART = 32  # images that a thread reads at a time
 
 def fingerprint(digests: Sequence[bytes], paths: Sequence[str], labels: Sequence[str | None]) -> str:
     """The digest (32 hex digits) of all (path, digest of the content, label), in the order of the paths."""
-    rows = sorted(zip(map(_bytes, paths), digests, (_bytes(label or "") for label in labels)))
+    rows = sorted(zip(map(name_bytes, paths), digests, (name_bytes(label or "") for label in labels)))
     whole = hashlib.blake2b(digest_size=16)
     for path, digest, label in rows:
         whole.update(b"%d:%s%d:%s%d:%s" % (len(path), path, len(digest), digest, len(label), label))
     return whole.hexdigest()
 
 
-def _bytes(text: str) -> bytes:
-    return unicodedata.normalize("NFC", text).encode(errors="surrogateescape")
+def name_bytes(text: str) -> bytes:
+    """A name in one spelling; names of files need not be text, and JSON can hold half a character."""
+    text = unicodedata.normalize("NFC", text)
+    try:
+        return text.encode(errors="surrogateescape")
+    except UnicodeEncodeError:
+        return text.encode(errors="surrogatepass")
 
 
 def digests(store: Store, keys: Sequence[Any]) -> list[bytes]:
     """16 bytes that name every image's content, from the cache where its stamp is known there; none (b"") of
     what cannot be read."""
     stamps = [store.stamp(key) for key in keys]
-    names = [hashlib.blake2b(_bytes(s), digest_size=16).digest() if s else None for s in stamps]
+    names = [hashlib.blake2b(name_bytes(s), digest_size=16).digest() if s else None for s in stamps]
     known = _cached([name for name in names if name])
     missing = [i for i, name in enumerate(names) if name not in known]
 

@@ -7,6 +7,8 @@ from PIL import Image
 
 from tapetum.base.errors import TapetumError
 
+MAX_BYTES = 2**30  # no single image file in an archive is longer
+
 
 class Damaged(TapetumError):
     """An image that cannot be read; `str(error)` is the reason in a few words."""

@@ -8,21 +8,24 @@ from typing import Any
 import numpy as np
 
 from tapetum.base.errors import TapetumError, unknown
+from tapetum.data.far import Far
 from tapetum.data.lists import LABEL, PATH, cells, column, path_column, read_table
+from tapetum.data.place import place
 from tapetum.data.source import Source
 from tapetum.data.structure import forced_classes, likely_classes, split_name, splits
 
 
 def apply(source: Source, labels: Any) -> Source:
     """`labels`: 'auto' | 'folders' | 'none' | path of a table | one label per image; see `open_data`."""
-    if not isinstance(labels, str | Path):
+    if not isinstance(labels, str | Path | Far):
         return with_values(source, labels, "given values")
     if labels == "none":
         return source.without_labels()
     if labels not in ("auto", "folders"):
-        if not Path(labels).suffix and not Path(labels).exists():
+        path = place(labels)
+        if not path.suffix and not path.exists():
             raise unknown("labels", str(labels), ("auto", "folders", "none", "FILE"))
-        return join(source, Path(labels))
+        return join(source, path)
     if labels == "auto" and source.labels is not None:
         return source
     below = splits(source.paths)[1]
@@ -42,7 +45,10 @@ def with_values(source: Source, values: Any, origin: str, classes: Sequence[str]
 
     `classes` names the numbers 0, 1, ... where they have names.
     """
-    array = np.asarray(values)
+    try:
+        array = np.asarray(values)
+    except ValueError:  # lists of several lengths
+        array = np.empty((len(values), 0))
     if array.ndim == 2 and array.shape[1] == 1:
         array = array[:, 0]
     if array.shape != (len(source),):
@@ -62,7 +68,7 @@ def with_values(source: Source, values: Any, origin: str, classes: Sequence[str]
     return source.with_labels(names, origin, classes)
 
 
-def join(source: Source, path: Path) -> Source:
+def join(source: Source, path: Path | Far) -> Source:
     """Labels from a table, matched by relative path: as written, else without the leading split folder."""
     table = read_table(path)
     paths = path_column(table, path)

@@ -2,18 +2,22 @@
 
 import csv
 import importlib
-import json
 import math
 import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from tapetum.base.addresses import is_address
 from tapetum.base.errors import TapetumError
+from tapetum.base.files import parsed
+from tapetum.data import far_lists
 from tapetum.data.decode import is_image, one_line
+from tapetum.data.far import Far
 from tapetum.data.listing import hidden
+from tapetum.data.place import here
 from tapetum.data.source import Source
-from tapetum.data.stores import Files
+from tapetum.data.stores import Files, Store
 from tapetum.data.structure import split_name
 
 PATH = (
@@ -38,12 +42,13 @@ SUFFIXES = (".csv", ".tsv", ".jsonl", ".ndjson", ".parquet")
 Table = dict[str, list[Any]]
 
 
-def read_table(path: Path) -> Table:
+def read_table(path: Path | Far) -> Table:
     """A table as {column: values}; raises TapetumError where it cannot be read."""
+    path = here(path)
     suffix = path.suffix.lower()
     try:
         if suffix == ".parquet":
-            return pyarrow("parquet").read_table(path).to_pydict()
+            return _read_parquet(path)
         if suffix in (".jsonl", ".ndjson"):
             return _read_json_lines(path)
         if suffix in (".csv", ".tsv"):
@@ -65,7 +70,19 @@ def pyarrow(module: str) -> Any:
         raise TapetumError("Parquet and Arrow files need pyarrow: pip install 'tapetum[data]'.") from None
 
 
-def _read_csv(path: Path, delimiter: str | None) -> Table:
+def _read_parquet(path: Path | Far) -> Table:
+    with path.open("rb") as handle, pyarrow("parquet").ParquetFile(handle) as opened:
+        check_count(opened.metadata.num_rows, path)
+        return opened.read().to_pydict()
+
+
+def check_count(rows: int, path: Path | Far) -> None:
+    """Each row has a path or an image of its own, so a file of more rows than bytes is no table of images."""
+    if rows > (length := path.stat().st_size):
+        raise TapetumError(f"{path} says that it has {rows:,} rows, in {length:,} bytes.")
+
+
+def _read_csv(path: Path | Far, delimiter: str | None) -> Table:
     with path.open(newline="", encoding="utf-8-sig") as handle:
         first = handle.readline()
         handle.seek(0)
@@ -79,8 +96,8 @@ def _read_csv(path: Path, delimiter: str | None) -> Table:
     return {name: [row[i].strip() if i < len(row) else "" for row in body] for i, name in enumerate(names)}
 
 
-def _read_json_lines(path: Path) -> Table:
-    rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+def _read_json_lines(path: Path | Far) -> Table:
+    rows = [parsed(line) for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
     if not all(isinstance(row, dict) for row in rows):
         raise TapetumError(f"{path} must hold one JSON object a line.")
     names = dict.fromkeys(name for row in rows for name in row)
@@ -93,7 +110,7 @@ def column(table: Table, names: Sequence[str]) -> str | None:
     return next((by_name[name] for name in names if name in by_name), None)
 
 
-def path_column(table: Table, path: Path) -> str:
+def path_column(table: Table, path: Path | Far) -> str:
     """The column of paths, or a sentence naming the columns there are."""
     if name := column(table, PATH):
         return name
@@ -117,11 +134,13 @@ def cells(values: Sequence[Any]) -> list[str]:
     return [text(value) for value in values]
 
 
-def open_list(path: Path, table: Table | None = None) -> Source:
+def open_list(path: Path | Far, table: Table | None = None) -> Source:
     """The images that a table names; relative paths start at the table's folder."""
     table = table if table is not None else read_table(path)
-    folder = path.parent.absolute()
     written = cells(table[path_column(table, path)])
+    if isinstance(path, Far) or any(map(is_address, written)):
+        return _listed(path, table, written, *far_lists.images(path, written))
+    folder = path.parent.absolute()
     places = [
         os.path.normpath(folder / name.replace("\\", "/")) for name in written
     ]  # ".." and links stay legal
@@ -136,10 +155,23 @@ def open_list(path: Path, table: Table | None = None) -> Source:
             skipped.append({"path": relative, "reason": reason})
         else:
             kept[relative] = row
+    return _listed(path, table, written, Files(root), list(kept), kept, skipped)
+
+
+def _listed(
+    path: Path | Far,
+    table: Table,
+    written: list[str],
+    store: Store,
+    keys: list[Any],
+    kept: dict[str, int],
+    skipped: list[dict[str, str]],
+) -> Source:
+    """The source of the rows `kept`, with what the table says of them."""
     if not kept:
         raise TapetumError(_nothing(path, written, skipped))
     rows = list(kept.values())
-    source = Source(path.name, Files(root), list(kept), list(kept))
+    source = Source(path.name, store, keys, list(kept))
     source.skipped = skipped
     others = [name for name in table if name != path_column(table, path)]
     source.columns = {name: [values[i] for i in rows] for name in others for values in [cells(table[name])]}
@@ -166,7 +198,7 @@ def _problem(place: str, relative: str, kept: dict[str, int]) -> str:
         return "not there"
 
 
-def _nothing(path: Path, written: list[str], skipped: list[dict[str, str]]) -> str:
+def _nothing(path: Path | Far, written: list[str], skipped: list[dict[str, str]]) -> str:
     if not written:
         return f"{path} lists no images: it has no rows."
     first = skipped[0]

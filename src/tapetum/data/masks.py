@@ -13,6 +13,7 @@ from tapetum.base.errors import TapetumError
 from tapetum.data import listing
 from tapetum.data.decode import MAX_PIXELS
 from tapetum.data.open import on_disk
+from tapetum.data.place import place as place_of
 
 IGNORED = 255  # pixels that are of no class or of one that is not known
 IMAGES, TEXTS = (".png", ".bmp", ".tif", ".tiff", ".gif"), (".txt",)  # nothing that loses digits
@@ -37,7 +38,7 @@ class Masks:
 
     def __init__(self, path: str | Path):
         self.name = str(path)
-        place, inner = on_disk(Path(path).expanduser())
+        place, inner = on_disk(place_of(path))
         found = listing.folder(place) if place.is_dir() else listing.archive(place)
         self._store = found.store
         files = [e for e in listing.below(found, inner) if not e.problem]

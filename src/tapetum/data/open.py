@@ -1,7 +1,6 @@
 """`open_data`: makes a `Source` of whatever holds images."""
 
 import copy
-import glob
 import os
 from difflib import get_close_matches
 from pathlib import Path
@@ -11,14 +10,17 @@ from tapetum.base.errors import TapetumError
 from tapetum.data import labels as labelling
 from tapetum.data import listing
 from tapetum.data.arrays import open_array, open_npz
-from tapetum.data.columns import open_columns, open_parquet, open_parquets, open_saved
+from tapetum.data.columns import open_columns, open_parquet, open_saved
 from tapetum.data.decode import EXTENSIONS, MAX_PIXELS
+from tapetum.data.far import Far
 from tapetum.data.items import open_items
 from tapetum.data.lists import open_list
 from tapetum.data.packed import Pack, open_pack
+from tapetum.data.place import here, mapped, place
+from tapetum.data.shards import is_pattern, matching, open_shards, within
 from tapetum.data.source import Source
 from tapetum.data.structure import splits
-from tapetum.data.webdataset import expand, is_webdataset, open_webdataset
+from tapetum.data.webdataset import is_webdataset, open_webdataset
 
 _KINDS = (
     "a folder, .zip, .tar, .csv, .tsv, .jsonl, .parquet, .arrow, .npz, .npy, .pack, one image, "
@@ -31,11 +33,11 @@ def open_data(
 ) -> Source:
     """Images from anywhere.
 
-    data    a path: folder (flat, of class folders, or with train/ val/ test/ in it), a zip or tar and
-            perhaps a folder within ('photos.zip/train'), a CSV, TSV, JSON-lines or Parquet list, WebDataset
-            shards, a saved Hugging Face data set, Parquet or Arrow with images, .npz or .npy, a pack, one
-            image; or a map-style torch Dataset, an array or tensor ([N, H, W, C], [N, C, H, W] or [N, H, W],
-            uint8 or floats in [0, 1]); or a Source.
+    data    a path or an address (s3://bucket/photos.zip, see docs/far.md): folder (flat, of class folders, or
+            with train/ val/ test/ in it), a zip or tar and perhaps a folder within ('photos.zip/train'), a
+            CSV, TSV, JSON-lines or Parquet list, WebDataset shards, a saved Hugging Face data set, Parquet or
+            Arrow with images, .npz or .npy, a pack, one image; or a map-style torch Dataset, an array or
+            tensor ([N, H, W, C], [N, C, H, W] or [N, H, W], uint8 or floats in [0, 1]); or a Source.
     labels  'auto' (what the data brings, else class folders where folders look like classes), 'folders',
             'none', the path of a table joined by relative path, or one label per image.
     split   None for everything, or one of `source.splits`.
@@ -58,7 +60,10 @@ def open_data(
 
 def _find(data: Any) -> Source:
     if isinstance(data, str | os.PathLike):
-        return _open_path(os.fspath(data))
+        try:
+            return _open_path(os.fspath(data))
+        except OSError as error:  # a name that is too long, a folder of somebody else
+            raise TapetumError(f"{os.fspath(data)} cannot be opened: {error.strerror or error}.") from error
     if hasattr(data, "__array__") or (type(data).__module__.startswith("torch") and hasattr(data, "numpy")):
         return open_array("array", data)
     if hasattr(data, "__getitem__") and hasattr(data, "__len__") and not isinstance(data, dict):
@@ -70,12 +75,13 @@ def _find(data: Any) -> Source:
 
 
 def _open_path(text: str) -> Source:
-    path = Path(text).expanduser()
+    path = place(text)
     if not text.strip():
         raise TapetumError("DATA is an empty path.")
-    if not path.exists() and ("{" in text or glob.has_magic(text)):
-        return _open_pattern(str(path))
+    if is_pattern(path, text):
+        return open_shards(path.name, matching(path))
     outer, inner = on_disk(path)
+    outer = here(outer)
     if outer.is_dir():
         return _open_folder(outer)
     suffix = outer.suffix.lower()
@@ -88,24 +94,25 @@ def _open_path(text: str) -> Source:
     if suffix == ".parquet":
         return open_parquet(outer)
     if suffix == ".arrow":
-        return open_columns(outer.name, [outer], [""])
+        return open_columns(outer.name, [mapped(outer)], [""])
     if suffix in (".npz", ".npy"):
         return open_npz(outer)
     if suffix == ".pack":
-        return open_pack(outer)
+        return open_pack(mapped(outer))
     if suffix in EXTENSIONS:
-        files = listing.Files(outer.parent)
-        return _from_entries(outer.name, files, [listing.Entry(outer.name, outer.name, outer.stat().st_size)])
+        return _from_entries(outer.name, *listing.single(outer))
     raise TapetumError(f"{outer} is of a kind that cannot be opened; allowed: {_KINDS}.")
 
 
-def on_disk(path: Path) -> tuple[Path, str]:
-    """The part of a path that exists on the disk, and what continues inside of that file."""
+def on_disk(path: Path | Far) -> tuple[Path | Far, str]:
+    """The part of a path that exists, and what continues inside of that file."""
     for outer in (path, *path.parents):
         if outer.is_file() or (outer == path and outer.exists()):
-            return outer, path.relative_to(outer).as_posix() if outer != path else ""
+            return outer, path.relative_to(outer).as_posix() if outer != path else ""  # type: ignore[arg-type]
         if outer.is_dir():
             break
+    if isinstance(path, Far):
+        raise TapetumError(f"there is no {path}{_nearest(path.name, path.neighbours()) or '.'}")
     missing = path
     while not missing.parent.exists():
         missing = missing.parent
@@ -125,26 +132,23 @@ def _from_entries(name: str, store: listing.Store, entries: list[listing.Entry])
     return source
 
 
-def _open_folder(folder: Path) -> Source:
+def _open_folder(folder: Path | Far) -> Source:
     if (folder / "dataset_dict.json").is_file() or (folder / "state.json").is_file():
-        return open_saved(folder)
+        return open_saved(mapped(folder))
     found = listing.folder(folder)
     name = folder.absolute().name or "data"
     source = _from_entries(name, found.store, found.entries)
     if len(source) or not found.entries:
         return source
-    visible = [folder / e.path for e in found.entries if not any(map(listing.hidden, e.path.split("/")))]
-    if tars := [path for path in visible if path.suffix.lower() == ".tar"]:
-        return open_webdataset(name, listing.shards(tars))
-    if parquets := [path for path in visible if path.suffix.lower() == ".parquet"]:
-        return open_parquets(name, parquets)
-    for path in visible:
+    if shards := within(folder, found):
+        return open_shards(name, shards)
+    for path in (folder / e.path for e in found.entries if not any(map(listing.hidden, e.path.split("/")))):
         if path.suffix.lower() in (".zip", ".csv", ".tsv", ".npz", ".pack"):
             raise TapetumError(f"{folder} itself holds no images; perhaps {path} is meant?")
     return source
 
 
-def _open_archive(path: Path, inner: str) -> Source:
+def _open_archive(path: Path | Far, inner: str) -> Source:
     found = listing.archive(path)
     entries = listing.below(found, inner)
     if inner and not entries:
@@ -163,21 +167,6 @@ def _open_archive(path: Path, inner: str) -> Source:
     if not len(source) and any(row["reason"] == "encrypted" for row in source.skipped):
         raise TapetumError(f"{path} is encrypted; unpack it with its password and pack it again without one.")
     return source
-
-
-def _open_pattern(pattern: str) -> Source:
-    paths = expand(pattern)
-    if not paths:
-        raise TapetumError(f"no file matches {pattern}.")
-    name = Path(pattern).name
-    suffixes = {path.suffix.lower() for path in paths}
-    if suffixes == {".tar"}:
-        return open_webdataset(name, listing.shards(paths))
-    if suffixes == {".parquet"}:
-        return open_parquets(name, paths)
-    raise TapetumError(
-        f"{pattern} must match .tar shards or .parquet files only, not {', '.join(sorted(suffixes))}."
-    )
 
 
 def _left_out(skipped: list[dict[str, str]]) -> str:

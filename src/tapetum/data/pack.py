@@ -143,7 +143,7 @@ def _contents(source: Source) -> str:
 
 def _lines(journal: Path) -> list[Any]:
     try:
-        return read_lines(journal)
+        return read_lines(journal, object)
     except FileNotFoundError:
         return []
 

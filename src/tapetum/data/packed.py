@@ -169,19 +169,26 @@ def _check(index: dict[str, Any], rows: np.ndarray, end: int) -> None:
     """Raise ValueError and the like for an index that fits neither its table nor itself: whole is not yet
     harmless."""
     n, side, classes = len(rows), index["side"], index["classes"]
-    form = Form(index["channels"], index["levels"] and tuple(map(float, index["levels"])))
+    form = Form(index["channels"], index["levels"] and tuple(index["levels"]))
     labels, splits, texts = index["labels"], index["split_of"], index["texts"]
     empty = rows["length"] == 0
     known = {str(i): isinstance(index["damaged"].get(str(i)), str) for i in np.flatnonzero(empty).tolist()}
     skipped = [(row["path"], row["reason"]) for row in index["skipped"]]
     sound = {
         "format": index["format"] in ("raw", "jpeg"),
-        "side": isinstance(side, int) and side > 0,
+        "side": type(side) is int and side > 0,
+        "channels": type(form.channels) is int and form.channels < 2**16,
+        "levels": form.levels is None
+        or (len(form.levels) == 2 and all(type(v) in (int, float) and abs(v) < 1e300 for v in form.levels)),
         "name": isinstance(index["name"], str) and isinstance(index["label_origin"], str),
         "paths": _texts(index["paths"], n),
         "classes": classes is None or _texts(classes, len(classes)),
         "labels": labels is None
-        or (classes is not None and len(labels) == n and all(-1 <= v < len(classes) for v in labels)),
+        or (
+            classes is not None
+            and len(labels) == n
+            and all(type(v) is int and -1 <= v < len(classes) for v in labels)
+        ),
         "split_of": splits is None or _texts(splits, n),
         "texts": texts is None or _texts(texts, n),
         "notes": _texts(index["notes"], len(index["notes"])),

@@ -5,9 +5,11 @@ from typing import NamedTuple
 
 from PIL import Image
 
+from tapetum.base.console import Progress
+from tapetum.base.errors import TapetumError
 from tapetum.data.canvas import squash
-from tapetum.data.decode import Damaged
-from tapetum.data.packed import proportions
+from tapetum.data.decode import Damaged, decode
+from tapetum.data.packed import Pack, proportions
 from tapetum.data.resize import resized
 from tapetum.data.source import Source
 
@@ -50,6 +52,42 @@ def _jpeg(source: Source, side: int, i: int) -> tuple[bytes, tuple[int, int]]:
     out = io.BytesIO()
     Image.fromarray(pixels[:, :, 0] if pixels.shape[2] == 1 else pixels).save(out, "JPEG", quality=_QUALITY)
     return out.getvalue(), size
+
+
+def check_records(store: Pack) -> int:
+    """How many images of a pack are whole: as its checksum says, and, if a JPEG, of its size.
+
+    Raises TapetumError with the number of those that are not, and the first.
+    """
+    wrong: list[str] = []
+    whole = 0
+    with Progress(len(store.table), "checking records") as progress:
+        for key in range(len(store.table)):
+            progress.advance()
+            try:
+                _check_record(store, key)
+                whole += 1
+            except Damaged:  # the pack says so itself
+                continue
+            except TapetumError as error:
+                wrong.append(str(error))
+    if wrong:
+        raise TapetumError(
+            f"{len(wrong):,} of {len(store.table):,} records are damaged; the first: {wrong[0]}"
+        )
+    return whole
+
+
+def _check_record(store: Pack, key: int) -> None:
+    content, true = store.content(key), store.size(key)
+    if store.raw:
+        return
+    try:
+        size = decode(content, form=store.form).shape[:2]
+    except Damaged as error:
+        raise TapetumError(f"record {key} of {store.path} is no image of {true}: {error}.") from error
+    if size not in (true, proportions(*true, store.side)):
+        raise TapetumError(f"record {key} of {store.path} is no image of {true}: {size}.")
 
 
 def expected(source: Source, side: int) -> dict[str, int]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -177,13 +178,15 @@ class Source:
         return "; ".join([line, *self.notes])
 
     def _sizes(self) -> str:
-        sizes = []
-        step = max(1, -(-len(self) // _SAMPLE))
-        for i in range(0, len(self), step):
+        def size(i: int) -> tuple[int, int] | None:
             try:
-                sizes.append(self.size(i))
+                return self.size(i)
             except Damaged:
-                continue
+                return None
+
+        step = max(1, -(-len(self) // _SAMPLE))
+        with ThreadPoolExecutor(16) as pool:
+            sizes = [found for found in pool.map(size, range(0, len(self), step)) if found]
         if not sizes:
             return ""
         small, large = (f"{w}x{h}" for h, w in (f(sizes, key=lambda s: s[0] * s[1]) for f in (min, max)))

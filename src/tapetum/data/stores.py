@@ -4,8 +4,8 @@ import bz2
 import contextlib
 import hashlib
 import os
+import stat
 import struct
-import threading
 import zipfile
 import zlib
 from collections.abc import Sequence
@@ -15,15 +15,12 @@ from typing import Any
 
 import numpy as np
 
-try:
-    import resource
-except ImportError:  # not on Windows
-    resource = None  # type: ignore[assignment]
-
+from tapetum.data.blocks import HELD, Blocks
 from tapetum.data.decode import Damaged, decode_sized, header_size
-from tapetum.data.form import RGB, Form
+from tapetum.data.far import Far
+from tapetum.data.form import MAX_BYTES, RGB, Form
+from tapetum.data.pread import Pread, allow_open
 
-MAX_BYTES = 2**30  # no single image file in an archive is longer
 _RUN = 2**23  # bytes of a tar that are read at one go
 _LANES = 64  # such runs that an epoch goes through side by side
 
@@ -108,7 +105,7 @@ class Files(Store):
 
     def content(self, key: str) -> bytes:
         try:
-            return Path(self._path(key)).read_bytes()
+            return regular(self._path(key))
         except OSError as error:
             raise Damaged((error.strerror or str(error)).lower()) from error
 
@@ -119,8 +116,52 @@ class Files(Store):
         return header_size(self._path(key))
 
 
-def file_stamp(path: str) -> str | None:
+def regular(path: str) -> bytes:
+    """The bytes of a file; raises OSError, and Damaged for one that is too long or has no end (a device)."""
+    with open(path, "rb") as file:  # noqa: PTH123 (a Path costs more)
+        found = os.fstat(file.fileno())
+        if not stat.S_ISREG(found.st_mode) or found.st_size > MAX_BYTES:
+            raise Damaged(f"no file of at most {MAX_BYTES:,} bytes")
+        return file.read()
+
+
+class FarFiles(Store):
+    """Files below a distant folder; a key is (path relative to it, length, stamp), as they were listed."""
+
+    _HEAD = 2**16  # bytes in which nearly every image has said its size
+
+    def __init__(self, root: Far):
+        self.root = root
+
+    def content(self, key: tuple[str, int, str]) -> bytes:
+        name, length, _ = key
+        if length > MAX_BYTES:
+            raise Damaged(f"no file of at most {MAX_BYTES:,} bytes")
+        return HELD.take(self.root / name, 0, length)
+
+    def stamp(self, key: tuple[str, int, str]) -> str | None:
+        return key[2] or None
+
+    def size(self, key: tuple[str, int, str]) -> tuple[int, int]:
+        name, length, _ = key
+        if length > self._HEAD:
+            with contextlib.suppress(Damaged):
+                return header_size((self.root / name).read(0, self._HEAD))
+        return header_size(self.content(key))
+
+    def expect(self, key: tuple[str, int, str]) -> None:
+        HELD.ask(self.root / key[0], 0, key[1])
+
+
+def part_of(path: Path | Far) -> "Pread | Blocks":
+    """What reads parts of a file, near or far."""
+    return Blocks(path) if isinstance(path, Far) else Pread(str(path.absolute()))
+
+
+def file_stamp(path: str | Path | Far) -> str | None:
     """Path, length and time of change of a file."""
+    if isinstance(path, Far):
+        return path.stamp()
     try:
         found = os.stat(path)  # noqa: PTH116 (a Path costs more than the call, and there are a million)
     except OSError:
@@ -128,74 +169,15 @@ def file_stamp(path: str) -> str | None:
     return f"{path}|{found.st_size}|{found.st_mtime_ns}"
 
 
-class Pread:
-    """Reads parts of a file at offsets, from any number of threads and processes at once."""
-
-    def __init__(self, path: str):
-        self.path = path
-        self._lock = threading.Lock()
-        self._handle: int | None = None
-
-    def __getstate__(self) -> str:
-        return self.path
-
-    def __setstate__(self, path: str) -> None:
-        self.__init__(path)  # type: ignore[misc]
-
-    def __call__(self, offset: int, length: int) -> bytes:
-        if length > MAX_BYTES:
-            raise Damaged(f"longer than {MAX_BYTES:,} bytes")
-        try:
-            handle = self._opened()
-            if hasattr(os, "pread"):  # moves no shared position, so it also works after a fork
-                content = os.pread(handle, length, offset)
-            else:
-                with self._lock:
-                    os.lseek(handle, offset, os.SEEK_SET)
-                    content = os.read(handle, length)
-        except (OSError, OverflowError) as error:
-            raise Damaged(f"its archive cannot be read ({error})") from error
-        if len(content) < length:
-            raise Damaged("cut off: its archive ends before it")
-        return content
-
-    def expect(self, offset: int, length: int) -> None:
-        """Ask the system to read this part, all at once and without waiting for it."""
-        if hasattr(os, "posix_fadvise"):
-            with contextlib.suppress(OSError):
-                os.posix_fadvise(self._opened(), offset, length, os.POSIX_FADV_WILLNEED)
-
-    def _opened(self) -> int:
-        if self._handle is None:
-            with self._lock:
-                if self._handle is None:
-                    self._handle = os.open(self.path, os.O_RDONLY | getattr(os, "O_BINARY", 0))
-        return self._handle
-
-    def __del__(self) -> None:
-        if self._handle is not None:
-            os.close(self._handle)
-
-
-def _allow_open(files: int) -> None:
-    """Let this process have so many files open, as far as the system allows."""
-    if resource:
-        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-        wanted = files + 256 if hard == resource.RLIM_INFINITY else min(files + 256, hard)
-        if soft != resource.RLIM_INFINITY and soft < wanted:
-            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
-
-
 class Tar(Store):
     """Members of tar files; a key is (number of the file, offset, length)."""
 
-    near = True
-
-    def __init__(self, paths: list[Path]):
-        self.paths = [str(path.absolute()) for path in paths]
-        self.parts = [Pread(path) for path in self.paths]
+    def __init__(self, paths: Sequence[Path | Far]):
+        self.paths = [path if isinstance(path, Far) else str(path.absolute()) for path in paths]
+        self.parts = [part_of(path) for path in paths]
+        self.near = not any(isinstance(path, Far) for path in paths)
         self._expected: set[tuple[int, int]] = set()  # runs that the system was asked to read
-        _allow_open(len(paths))
+        allow_open(len(paths))
 
     def content(self, key: tuple[int, int, int]) -> bytes:
         number, offset, length = key
@@ -220,12 +202,12 @@ class Tar(Store):
 class Zip(Store):
     """Members of a zip file; a key is (header offset, packed length, length, packing, checksum)."""
 
-    near = True
     METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2)
 
-    def __init__(self, path: Path):
-        self.path = str(path.absolute())
-        self.part = Pread(self.path)
+    def __init__(self, path: Path | Far):
+        self.path = path if isinstance(path, Far) else str(path.absolute())
+        self.part = part_of(path)
+        self.near = not isinstance(path, Far)
 
     def content(self, key: tuple[int, int, int, int, int]) -> bytes:
         offset, packed, length, method, checksum = key
@@ -248,3 +230,12 @@ class Zip(Store):
     def stamp(self, key: tuple[int, int, int, int, int]) -> str | None:
         stamp = file_stamp(self.path)
         return stamp and f"{stamp}|{key[0]}|{key[4]}"
+
+    def expect(self, key: tuple[int, int, int, int, int]) -> None:
+        if isinstance(self.path, Far):
+            self.part.expect(key[0], 30 + key[1])
+
+    def layout(self, keys: Sequence[tuple[int, int, int, int, int]]) -> Layout | None:
+        if not isinstance(self.path, Far):
+            return None
+        return Layout.of([key[0] // _RUN for key in keys], _LANES)

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 _SPLITS = {
     "train": "train",
@@ -96,8 +97,12 @@ def _is_generic(name: str) -> bool:
 def natural(names: Iterable[str]) -> list[str]:
     """Sorted as people count: 'class2' before 'class10'."""
 
-    def key(name: str) -> tuple[list[str | int], str]:
+    def key(name: str) -> tuple[list[Any], str]:
         parts = re.split(r"(\d+)", name.lower())  # text and numbers take turns
-        return [int(part) if i % 2 else part for i, part in enumerate(parts)], name
+        return [_number(part) if i % 2 else part for i, part in enumerate(parts)], name
+
+    def _number(digits: str) -> tuple[int, str]:  # int() takes no more than 4,300
+        digits = digits.lstrip("0")
+        return len(digits), digits
 
     return sorted(names, key=key)

@@ -8,15 +8,17 @@ from pathlib import Path
 
 from tapetum.base.errors import TapetumError
 from tapetum.data.decode import EXTENSIONS, Damaged
+from tapetum.data.far import Far
 from tapetum.data.listing import Entry, Listing, images
 from tapetum.data.lists import LABEL
+from tapetum.data.place import place
 from tapetum.data.source import Source
 
 _SIDECARS = ("cls", "json", "txt")
 _LONGEST = 2**24  # bytes of a label or a text
 
 
-def expand(pattern: str) -> list[Path]:
+def expand(pattern: str) -> list[Path | Far]:
     """'a-{000..003}.tar', 'a-{x,y}.tar' and '*.tar' -> the paths, sorted within each glob."""
     if found := re.search(r"\{(\d+)\.\.(\d+)\}|\{([^{}]*,[^{}]*)\}", pattern):
         first, last, listed = found.groups()
@@ -28,9 +30,12 @@ def expand(pattern: str) -> list[Path]:
             options = [str(i).zfill(len(first)) for i in range(int(first), int(last) + 1)]
         before, after = pattern[: found.start()], pattern[found.end() :]
         return [path for option in options for path in expand(before + option + after)]
+    path = place(pattern)
+    if isinstance(path, Far):
+        return [*path.glob()] if glob.has_magic(path.path) and not path.web else [path]
     if glob.has_magic(pattern):
         return [Path(name) for name in sorted(glob.glob(pattern, recursive=True))]  # noqa: PTH207
-    return [Path(pattern)]
+    return [path]
 
 
 def _stem(path: str) -> tuple[str, str]:
@@ -96,7 +101,7 @@ def _label_in_json(text: str) -> str:
     """The label among an object's entries, or ''."""
     try:
         value = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         return ""
     if isinstance(value, dict):
         value = next((value[name] for name in (*LABEL, "cls", "label_name") if name in value), None)

@@ -15,6 +15,7 @@ from torch import nn
 
 from tapetum.base.errors import TapetumError, unknown
 from tapetum.base.torchvision_compat import timm
+from tapetum.encoders import limits
 from tapetum.encoders import weights as stored
 from tapetum.encoders.encoder import Encoder
 from tapetum.encoders.spec import INTERPOLATIONS, MEAN, STD, Spec
@@ -137,6 +138,7 @@ def preprocessing(
 
 def create(model: str, image_size: int, args: dict[str, Any], public: bool = False) -> tuple[nn.Module, dict]:
     """timm's model without its classifier, and the arguments that it took, image sizes if it can."""
+    limits.check(model, args)
     sized = {"img_size": image_size, "dynamic_img_size": True}
     for extra in (sized, {"img_size": image_size}, {}):
         kwargs = {**extra, **args}
@@ -148,7 +150,7 @@ def create(model: str, image_size: int, args: dict[str, Any], public: bool = Fal
                 continue
             what = f"takes no argument {wrong[1]!r}" if wrong else f"cannot be built: {_first_line(error)}"
             raise TapetumError(f"the encoder {model} {what}.") from error
-        except (RuntimeError, ValueError, AssertionError, KeyError, AttributeError) as error:
+        except Exception as error:  # whatever a stranger's arguments make timm raise
             raise TapetumError(f"the encoder {model} cannot be built: {_first_line(error)}.") from error
         return (_public(model, kwargs) if public else net), kwargs
     raise AssertionError("the last attempt passes no argument of ours")
@@ -230,9 +232,14 @@ def again(spec: Spec) -> Encoder:
             f"{spec.name} was a module of somebody's own: build it in Python, wrap it with Encoder.wrap, "
             "and load its weights with tapetum.encoders.weights.load_into."
         )
+    return Encoder(_net(spec), spec)
+
+
+def _net(spec: Spec) -> nn.Module:
+    known(spec.model)
     net, _ = create(spec.model, spec.image_size, {k: v for k, v in spec.args.items() if k not in SIZED})
     change_stem(net, spec.stem)
-    return Encoder(net, spec)
+    return net
 
 
 def load(what: "str | Any", image_size: int | None = None) -> Encoder:
@@ -261,6 +268,23 @@ def load(what: "str | Any", image_size: int | None = None) -> Encoder:
             f"{what} does not say what encoder it is of: there is no encoder.json beside it; "
             f"name the timm model, as in resnet18@{what}."
         )
-    encoder = again(Spec.from_dict(facts, str(file.with_suffix(".json"))))
+    spec = Spec.from_dict(facts, str(file.with_suffix(".json")))
+    if spec.model:
+        _check_size(spec, file)
+    encoder = again(spec)
     stored.load_into(encoder, what, exact="digest" in facts)  # timm's folders may have a head
     return encoder.eval()
+
+
+def _check_size(spec: Spec, file: Path) -> None:
+    """Raise TapetumError where facts describe a network of more numbers than their file has bytes, before any
+    memory is taken for it."""
+    try:
+        with torch.random.fork_rng(devices=[]), torch.device("meta"):
+            numbers = sum(p.numel() for p in _net(spec).parameters())
+    except TapetumError:  # not to be built, or not without numbers: the next attempt says so
+        return
+    if file.is_file() and numbers > (length := file.stat().st_size):
+        raise TapetumError(
+            f"{file} is damaged: it has {length:,} bytes, and its facts tell of {numbers:,} numbers."
+        )

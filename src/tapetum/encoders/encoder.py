@@ -88,7 +88,7 @@ class Encoder(Chunked):
             device = next(self.net.parameters(), self.mean).device
             x = torch.zeros(1, len(self.spec.mean), self.image_size, self.image_size, device=device)
             features = self.to(device).eval().features(x)
-        except (RuntimeError, ValueError, AssertionError, TypeError, AttributeError) as error:
+        except Exception as error:  # whatever a network of a stranger's making raises
             why = (str(error) or type(error).__name__).splitlines()[0].rstrip(".")
             raise TapetumError(
                 f"{self.name} does not take images of {self.image_size} pixels: {why}."

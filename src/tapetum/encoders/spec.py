@@ -7,6 +7,7 @@ from tapetum.base.errors import TapetumError, unknown
 from tapetum.data.form import Form
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet, as nearly every network expects
+LARGEST = 2**13  # pixels a side of the images that a file may say it is made for
 FITS = ("crop", "pad", "squash")
 INTERPOLATIONS = ("bilinear", "bicubic")
 
@@ -83,6 +84,11 @@ class Spec:
             for name, kind in own.items():
                 if name in facts and not isinstance(facts[name], kind):
                     raise TypeError(f"its {name} is {facts[name]!r}")
+            size, share = facts.get("image_size", 224), facts.get("crop_pct", 1.0)
+            if not 0 < size <= LARGEST or type(size) is not int:
+                raise ValueError(f"its image_size is {size!r}, not a whole number from 1 to {LARGEST:,}")
+            if not 0 < share < 10:
+                raise ValueError(f"its crop_pct is {share!r}")
             return cls(**{f.name: facts[f.name] for f in fields(cls) if f.name in facts})
-        except (TypeError, ValueError) as error:
+        except (TypeError, ValueError, OverflowError, AttributeError) as error:
             raise TapetumError(f"{where} does not describe an encoder: {error}.") from error

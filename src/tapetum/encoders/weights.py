@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from tapetum.base.console import say
 from tapetum.base.errors import TapetumError
 from tapetum.base.files import read_json
+from tapetum.encoders import pickled
 from tapetum.encoders.layouts import State, translated
 from tapetum.encoders.spec import INTERPOLATIONS, Spec
 
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
 WRAPPERS = ("teacher", "student", "state_dict", "model", "encoder", "backbone")
 COUNTER = "num_batches_tracked"  # of BatchNorm; old files have none, and features do not depend on it
 SUFFIXES = (".safetensors", ".pt", ".pth", ".bin")
+_DEEPEST = 8  # dicts within dicts around the weights
+_SAFE_TORCH = (2, 10)  # whose loader of weights has no known hole
 
 
 def own_tensors(net: nn.Module) -> State:
@@ -113,29 +116,55 @@ def _from_timm(file: Path) -> dict[str, Any]:
 def read(file: str | Path) -> State:
     """The tensors of a .safetensors file, or of a pickled state dict through torch's safe loader.
 
-    Raises TapetumError for a missing or damaged file, and for one that holds anything but tensors.
+    What a pickle would import is looked at first, without unpickling it; numbers, text and settings beside
+    the tensors are left out. Raises TapetumError for a missing or damaged file, one that names more than
+    tensors are made with, and tensors that are none of the usual kind.
     """
     file = Path(file)
     if not file.is_file():
         raise TapetumError(f"there is no weights file {file}.")
     try:
-        if file.suffix == ".safetensors":
-            return load_file(file)
-        with torch.serialization.safe_globals([argparse.Namespace]):  # settings beside many published weights
-            content = torch.load(file, map_location="cpu", weights_only=True)
-    except (SafetensorError, RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
+        content = load_file(file) if file.suffix == ".safetensors" else _unpickled(file)
+    except (SafetensorError, RuntimeError, EOFError, OSError, ValueError, LookupError, TypeError) as error:
         raise TapetumError(f"{file} is damaged or no weights file: {_first_line(error)}.") from error
-    except pickle.UnpicklingError as error:
+    except (pickle.UnpicklingError, AttributeError) as error:
         raise TapetumError(
             f"{file} is damaged, or holds more than tensors, which could run code; "
             "save its state dict as safetensors."
         ) from error
-    while isinstance(content, dict) and not all(isinstance(value, Tensor) for value in content.values()):
+    for _ in range(_DEEPEST):
+        if not isinstance(content, dict) or all(isinstance(value, Tensor) for value in content.values()):
+            break
         inner = next((content[w] for w in WRAPPERS if isinstance(content.get(w), dict)), None)
         content = inner or {name: value for name, value in content.items() if isinstance(value, Tensor)}
     if not isinstance(content, dict) or not content:
         raise TapetumError(f"{file} holds no state dict.")
+    if odd := [name for name, value in content.items() if not isinstance(name, str) or not _usual(value)]:
+        raise TapetumError(f"{file} is no file of weights: {odd[0]!r} is no tensor of the usual kind.")
     return content
+
+
+def _unpickled(file: Path) -> Any:
+    """The one place where torch reads a pickle, and only one that names nothing but tensors."""
+    if tuple(map(int, torch.__version__.split("+")[0].split(".")[:2])) < _SAFE_TORCH:
+        raise TapetumError(
+            f"{file} is a pickle, which torch reads safely from version 2.10 on; update torch."
+        )
+    found = pickled.look(file)
+    if found.strange or found.form == "TorchScript":
+        raise TapetumError(
+            f"{file} holds more than tensors, which could run code: {found.words()}; "
+            "save its state dict as safetensors."
+        )
+    with torch.serialization.safe_globals([argparse.Namespace]):  # settings beside many published weights
+        return torch.load(file, map_location="cpu", weights_only=True)
+
+
+def _usual(value: Any) -> bool:
+    """Whether it is a plain tensor whose numbers are all there: a view can claim any shape."""
+    if type(value) not in (Tensor, nn.Parameter) or value.layout != torch.strided or value.is_quantized:
+        return False
+    return value.device.type == "cpu" and value.untyped_storage().nbytes() >= value.numel() * value.itemsize
 
 
 def _first_line(error: Exception) -> str:

@@ -2,13 +2,13 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from zipfile import BadZipFile
 
 import numpy as np
 import torch
 
 from tapetum.base.errors import TapetumError
 from tapetum.base.files import replacing
+from tapetum.base.npz import check_npz
 from tapetum.measure.metrics import METRICS, bootstrap
 from tapetum.measure.paired import Z, student
 
@@ -32,6 +32,15 @@ class Answers:
     fold: np.ndarray | None = None
     share: float = 0.0
     seed: int = 0
+
+    def _check(self) -> None:
+        """Raise ValueError where shapes or kinds do not fit together."""
+        parts = [self.answers, self.truth, self.rows, *([] if self.fold is None else [self.fold])]
+        n = self.answers.shape[1:2]
+        fit = self.truth.shape[:1] == n == self.rows.shape
+        fit &= self.fold is None or self.fold.shape == self.answers.shape[:2]
+        if not n or not fit or any(part.dtype.kind not in "biuf" for part in parts):
+            raise ValueError("their shapes do not fit together")
 
     def values(self, keep: np.ndarray | None = None) -> np.ndarray:
         """The metric for each draw [J], or for each fold of each draw; over the images `keep` [n] alone."""
@@ -93,14 +102,17 @@ class Answers:
     def load(cls, path: Path) -> "Answers":
         """Raises TapetumError when the file is not there or is none of these."""
         try:
+            check_npz(path)
             with np.load(path, allow_pickle=False) as file:
                 arrays = {name: file[name] for name in ("answers", "truth", "rows")}
                 arrays["fold"] = file.get("fold")
                 metric = str(file["metric"])
                 if metric not in METRICS:
                     raise ValueError(f"no metric {metric!r}")
-                return cls(metric, **arrays, share=float(file["share"]), seed=int(file["seed"]))
-        except (OSError, ValueError, KeyError, TypeError, EOFError, BadZipFile) as error:
+                found = cls(metric, **arrays, share=float(file["share"]), seed=int(file["seed"]))
+                found._check()
+                return found
+        except Exception as error:  # whatever the bytes of a stranger make a parser raise
             raise TapetumError(f"{path} holds no answers: {error}.") from error
 
 

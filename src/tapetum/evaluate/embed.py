@@ -9,7 +9,9 @@ from safetensors.numpy import save_file
 
 from tapetum.base.errors import TapetumError, unknown
 from tapetum.base.files import replacing
+from tapetum.data.lists import pyarrow
 from tapetum.data.open import open_data
+from tapetum.data.source import Source
 from tapetum.encoders import Encoder, load
 from tapetum.features import Extractor, Features
 
@@ -63,17 +65,19 @@ def _safetensors(out: Path, found: Features) -> None:
 
 
 def _parquet(out: Path, found: Features) -> None:
-    try:
-        import pyarrow as pa
-        from pyarrow import parquet
-    except ImportError:
-        raise TapetumError("Parquet needs pyarrow: pip install 'tapetum[data]'; or write .npz.") from None
-    flat = pa.array(np.asarray(found.x).reshape(-1))
-    columns = {
-        "path": pa.array(found.paths),
-        "features": pa.FixedSizeListArray.from_arrays(flat, found.x.shape[1]),
-    }
-    if found.labels is not None:
-        columns["label"] = pa.array(found.source.label_names(), pa.string())
+    rows = as_table(found.x, found.source)
     with replacing(out) as path:
-        parquet.write_table(pa.table(columns), path)
+        pyarrow("parquet").write_table(rows, path)
+
+
+def as_table(x: np.ndarray, source: Source) -> Any:
+    """Features [N, D] and their images as a table: path, features, and label where there are labels."""
+    pa = pyarrow("lib")
+    flat = pa.array(np.asarray(x).reshape(-1))
+    columns = {
+        "path": pa.array(source.paths, pa.string()),
+        "features": pa.FixedSizeListArray.from_arrays(flat, x.shape[1]),
+    }
+    if source.labels is not None:
+        columns["label"] = pa.array(source.label_names(), pa.string())
+    return pa.Table.from_pydict(columns)

@@ -60,7 +60,10 @@ def read(path: str) -> GroundTruth:
             {grade: _places(entry.get(grade, []), len(gallery), f"{where}, {grade}") for grade in GRADES}
         )
         boxes.append(_box(entry.get("bbx"), where))
-    return GroundTruth(gallery, queries, grades, boxes, short_id(tree))
+    try:
+        return GroundTruth(gallery, queries, grades, boxes, short_id(tree))
+    except ValueError as error:  # not-a-number among the names
+        raise TapetumError(f"{path} is no ground truth: {error}.") from error
 
 
 def _places(given: Any, count: int, where: str) -> list[int]:

@@ -1,7 +1,7 @@
 """A number that can be believed: the value, its error bar, and what was measured how."""
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -78,15 +78,41 @@ class Result:
         try:
             own = {f.name: facts[f.name] for f in fields(cls) if f.name not in ("answers", "about")}
             own |= {"about": facts.get("about") or {}}
+            if wrong := [name for name, fits in _WANTED.items() if not fits(own[name])]:
+                raise TypeError(f"its {wrong[0]}")
             low, high = map(_number, own["interval"])
-            own |= {"interval": (low, high), "error_bar": _number(own["error_bar"])}
+            own |= {
+                "interval": (low, high),
+                "error_bar": _number(own["error_bar"]),
+                "value": _number(own["value"]),
+            }
             result = cls(**own)
             same = (result.protocol_id, result.subject_id) == (facts["protocol_id"], facts["subject_id"])
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
             raise TapetumError(f"{where} is not a result: {error} is missing or of a wrong kind.") from error
         if not same:
             raise TapetumError(f"{where} was changed after it was written: its ids do not fit its facts.")
         return result
+
+
+def _amount(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _each(kind: type) -> Callable[[Any], bool]:
+    return lambda value: isinstance(value, list) and all(type(part) is kind for part in value)
+
+
+_WANTED: dict[str, Callable[[Any], bool]] = {
+    **dict.fromkeys(("name", "error_kind", "row"), lambda value: isinstance(value, str)),
+    **dict.fromkeys(
+        ("protocol", "subject", "details", "cost", "about"), lambda value: isinstance(value, dict)
+    ),
+    "value": lambda value: value is None or _amount(value),
+    "n": _amount,
+    "seeds": _each(int),
+    "notes": _each(str),
+}
 
 
 def differences(a: dict[str, Any], b: dict[str, Any], within: str = "") -> list[str]:
@@ -130,7 +156,8 @@ def read_results(path: str | Path) -> list[Result]:
     if not Path(path).exists():
         return []
     content = read_json(path)
-    if not isinstance(content, dict) or content.get("format") != FORMAT or "results" not in content:
+    whole = isinstance(content, dict) and isinstance(content.get("results"), list)
+    if not whole or content.get("format") != FORMAT:
         raise TapetumError(f"{path} holds no results of format {FORMAT}.")
     return [Result.from_json(facts, f"result {i} in {path}") for i, facts in enumerate(content["results"])]
 
@@ -141,6 +168,8 @@ def add_results(path: str | Path, results: Iterable[Result], paths: Sequence[str
     Answers go into the folder beside it that has the file's name; `paths` are those of all test images.
     """
     results = list(results)
+    if Path(path).with_suffix("").is_symlink():
+        raise TapetumError(f"{Path(path).with_suffix('')}, for the answers behind results, is a link.")
     merged = {(r.protocol_id, r.subject_id): r for r in [*read_results(path), *results]}
     for result in merged.values():
         if not math.isfinite(result.value):

@@ -1,5 +1,6 @@
 """Measures an encoder beside its baselines, prints the table and keeps the results."""
 
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -7,6 +8,7 @@ from typing import Any
 
 from tapetum.base.console import Progress, say, table, warn
 from tapetum.base.errors import TapetumError
+from tapetum.data.place import place
 from tapetum.encoders import Encoder, load
 from tapetum.evaluate import baselines as others
 from tapetum.evaluate import protocols as known
@@ -156,7 +158,7 @@ def _sets(
         yield "", "", suite.entries, train_data, test_data, {}
         return
     lacking = []
-    root = suite.root or Path(str(train_data))
+    root = suite.root or place(train_data if isinstance(train_data, os.PathLike) else str(train_data))
     for row in suite.data:
         given = dict(row)
         train, test = root / given.pop("train"), given.pop("test", None)
@@ -167,10 +169,10 @@ def _sets(
             lacking.append(name)
             continue
         given = {("kind" if key == "label_kind" else key): value for key, value in given.items()}
-        other = None if test is None else str(root / test)
+        other = None if test is None else os.fspath(root / test)
         if test is None and train == root:
             other = test_data
-        yield name, group, entries, str(train), other, given
+        yield name, group, entries, os.fspath(train), other, given
     if len(lacking) == len(suite.data):
         raise TapetumError(f"{root} holds none of the suite's data sets: {', '.join(lacking)}.")
     if lacking:

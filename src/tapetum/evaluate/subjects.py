@@ -151,14 +151,19 @@ def training_cost(run: Path) -> dict[str, Any]:
 
 def cost_of(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """The same from the rows themselves."""
-    times = [float(row["time"]) for row in rows if "time" in row]
+    times = [float(row["time"]) for row in rows if _possible(row.get("time"))]
     found: dict[str, Any] = {}
     if times:  # the clock starts again when a run is resumed
         ends = [a for a, b in zip(times, [*times[1:], 0.0]) if b < a]
         found["minutes"] = sum(ends) / 60
-    if peaks := [int(row["memory"]) for row in rows if "memory" in row]:
+    if peaks := [int(row["memory"]) for row in rows if _possible(row.get("memory"))]:
         found["memory"] = max(peaks)
     return found
+
+
+def _possible(value: Any) -> bool:
+    """Whether seconds or bytes can be so many."""
+    return isinstance(value, int | float) and 0 <= value < 1e18
 
 
 # ---- what cannot be compared ----

@@ -109,10 +109,17 @@ def ago(moment: float) -> str:
 
 def name(entry: Entry) -> str:
     """Of whom and what these features are, for people."""
-    about = entry.about.get("subject", {})
-    model = about.get("encoder", {}).get("model") or about.get("encoder", {}).get("module") or "?"
-    view = entry.about.get("view")
-    parts = [model, about.get("weights", "")[:8], entry.about.get("out", ""), about.get("precision", "")]
+    about, view = _part(entry.about, "subject"), _part(entry.about, "view")
+    encoder = _part(about, "encoder")
+    model = encoder.get("model") or encoder.get("module") or "?"
+    weights = str(about.get("weights", ""))[:8]
+    parts = [model, weights, entry.about.get("out", ""), about.get("precision", "")]
     parts += [f"layer {about['layer']}"] if about.get("layer", "last") != "last" else []
-    parts += [", ".join(f"{k} {v}" for k, v in view.items())] if view else []
-    return " ".join(filter(None, parts))
+    parts += [", ".join(f"{k} {v}" for k, v in view.items())]
+    return " ".join(str(part) for part in parts if part)
+
+
+def _part(facts: dict[str, Any], name: str) -> dict[str, Any]:
+    """A part of facts that somebody else may have written."""
+    found = facts.get(name)
+    return found if isinstance(found, dict) else {}

@@ -173,18 +173,24 @@ class Extractor:
     def computed(self, source: Source) -> np.ndarray:
         """Vectors float32 [N, D] of images in their order, computed now and kept nowhere, for an encoder that
         is used once. Rows of images that cannot be read are not-a-number."""
+        return self.computed_and_damaged(source)[0]
+
+    def computed_and_damaged(self, source: Source) -> tuple[np.ndarray, dict[int, str]]:
+        """The same, with {row: reason} of what cannot be read."""
         encoder, where = self.encoder, self.device
         training, home = encoder.training, encoder.mean.device
         source = source.formed(encoder.spec.form)
         x = np.full((len(source), encoder.dim), np.nan, dtype=np.float32)
+        damaged: dict[int, str] = {}
         encoder.eval().to(where)
         try:
-            for pixels, at, _ in self._batches(source, list(range(len(source)))):
+            for pixels, at, bad in self._batches(source, list(range(len(source)))):
+                damaged |= bad
                 if at:
                     x[at] = self._forward(pixels.to(where), torch.empty(0), "vector", None)
         finally:
             encoder.train(training).to(home)
-        return x
+        return x, damaged
 
     @torch.inference_mode()
     def _forward(self, pixels: Tensor, seeds: Tensor, out: Out, view: View | None) -> np.ndarray:
@@ -225,8 +231,9 @@ class Extractor:
         def load(part: list[int]) -> tuple[Tensor, list[int], dict[int, str]]:
             ready, at, bad = [], [], {}
             for row in part:
+                source.store.expect(source.keys[row])
+            for row in part:
                 try:
-                    source.store.expect(source.keys[row])
                     ready.append(self.encoder.prepare(*source.read_sized(row, squares)))
                     at.append(row)
                 except Damaged as error:

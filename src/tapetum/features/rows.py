@@ -1,13 +1,12 @@
 """Features and the images that they belong to, row by row."""
 
-import unicodedata
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 
-from tapetum.data.fingerprint import fingerprint
+from tapetum.data.fingerprint import fingerprint, name_bytes
 from tapetum.data.source import Source
 
 
@@ -69,6 +68,6 @@ class Features:
 
 def in_order(source: Source) -> Source:
     """The same images sorted by path, as the fingerprint sorts them: one content, one order of rows."""
-    names = [unicodedata.normalize("NFC", path).encode(errors="surrogateescape") for path in source.paths]
+    names = list(map(name_bytes, source.paths))
     order = sorted(range(len(names)), key=names.__getitem__)
     return source if order == list(range(len(order))) else source.take(order)

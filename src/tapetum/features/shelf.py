@@ -37,9 +37,11 @@ class Shelf:
             try:
                 keys = file.read_bytes()
                 rows = np.load(file.with_suffix(".npy"), mmap_mode="r")
-            except (OSError, ValueError, EOFError):
+            except Exception:  # whatever damaged bytes make a parser raise
                 continue
-            if len(keys) != KEY * len(rows) or (segments and rows.shape[1:] != segments[0].shape[1:]):
+            if not isinstance(rows, np.ndarray) or not rows.ndim or len(keys) != KEY * len(rows):
+                continue
+            if segments and rows.shape[1:] != segments[0].shape[1:]:
                 continue
             for row in range(len(rows)):
                 where.setdefault(keys[KEY * row : KEY * (row + 1)], (len(segments), row))
@@ -119,6 +121,7 @@ def _mapped(folder: Path, shape: tuple[int, ...], dtype: np.dtype, need: int) ->
 def facts(folder: Path) -> dict[str, Any] | None:
     """What a shelf says of itself, or None where it is none."""
     try:
-        return read_json(folder / "about.json")
+        found = read_json(folder / "about.json")
     except TapetumError:
         return None
+    return found if isinstance(found, dict) else None

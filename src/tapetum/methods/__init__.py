@@ -49,7 +49,7 @@ def described(file: Path) -> Entry:
     """What a method's file says of itself in its first line. Raises TapetumError where it is no Python."""
     try:
         tree = ast.parse(file.read_text())
-    except (OSError, SyntaxError, ValueError) as error:
+    except (OSError, SyntaxError, ValueError, RecursionError, MemoryError) as error:
         raise TapetumError(f"{file} is not readable Python: {error}.") from error
     text = (ast.get_docstring(tree) or "").splitlines()
     first = text[0] if text else ""

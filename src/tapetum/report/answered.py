@@ -1,5 +1,6 @@
 """What was answered for each image by a measured encoder: which classes are taken for which, and where."""
 
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,6 +10,7 @@ import numpy as np
 
 from tapetum.base.errors import TapetumError
 from tapetum.data import open_data
+from tapetum.data.place import place as place_of
 from tapetum.data.source import Source
 from tapetum.data.structure import split_name
 from tapetum.evaluate.answers import Answers
@@ -97,8 +99,8 @@ def parts(places: Sequence[Any], labels: Any) -> Iterator[Source]:
 
 def around(place: Any) -> list[Any]:
     """Where images may lie beside those of a run: the folder of which photos.zip/train is a part."""
-    if isinstance(place, str) and (path := Path(place)).name != place and split_name(path.name):
-        return [place, str(path.parent)]
+    if isinstance(place, str) and (path := place_of(place)).name != place and split_name(path.name):
+        return [place, os.fspath(path.parent)]
     return [place]
 
 

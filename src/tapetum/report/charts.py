@@ -7,14 +7,15 @@ from tapetum.report.page import Html, tag
 
 WIDTH, HEIGHT = 340, 190  # of a curve, in the drawing's own units
 LEFT, RIGHT, TOP, BOTTOM = 46, 14, 10, 26
+TINY = 1e-290  # what is less is nothing
 MOST_POINTS = 300  # beyond, neighbours become one point and a band
 
 
 def ticks(low: float, high: float, count: int = 4) -> list[float]:
     """About `count` round numbers within [low, high]."""
-    if not high > low:
-        return [low]
     rough = (high - low) / count
+    if not rough > TINY:
+        return [low]
     unit = 10.0 ** math.floor(math.log10(rough))
     step = next(unit * k for k in (1, 2, 2.5, 5, 10) if unit * k >= rough * 0.999)
     first = math.ceil(low / step - 1e-9)
@@ -41,7 +42,8 @@ def curve(x: Sequence[float], y: Sequence[float], name: str, end: float | None =
     points = thinned(x, y)
     low, high = min(p[2] for p in points), max(p[3] for p in points)
     if high == low:
-        low, high = low - (abs(low) or 1) * 0.1, high + (abs(high) or 1) * 0.1
+        room = 0.1 * abs(low) if abs(low) > 1e9 * TINY else 0.1
+        low, high = low - room, high + room
     first, last = min(0.0, x[0]), max(x[-1], end or 0.0)
 
     def across(v: float) -> float:

@@ -3,6 +3,7 @@
 import hmac
 import json
 import sys
+import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -14,9 +15,11 @@ from tapetum.report.watched import Dashboard
 
 LOOPBACK = "127.0.0.1"
 NAMES = (LOOPBACK, "localhost", "[::1]")
+MOST = 64  # connections at a time; each takes a thread
+POLICY = "frame-ancestors 'none'; base-uri 'none'; form-action 'none'; object-src 'none'"
 HEADERS = {
     "Cache-Control": "no-store",
-    "Content-Security-Policy": "frame-ancestors 'none'",
+    "Content-Security-Policy": POLICY,  # a page adds its own, which allows its own script alone
     "Cross-Origin-Resource-Policy": "same-origin",
     "Referrer-Policy": "no-referrer",  # nobody learns the token
     "X-Content-Type-Options": "nosniff",
@@ -40,6 +43,7 @@ class Server(ThreadingHTTPServer):
     def __init__(self, dashboard: Dashboard, front: str, port: int, token: str, work: Path):
         self.dashboard, self.front, self.token = dashboard, front.encode(), token
         self.reports = Reports(work)
+        self.places = threading.BoundedSemaphore(MOST)
         try:
             super().__init__((LOOPBACK, port), Handler)
         except OSError as error:
@@ -51,6 +55,18 @@ class Server(ThreadingHTTPServer):
     @property
     def url(self) -> str:
         return f"http://{LOOPBACK}:{self.server_address[1]}/{self.token}/"
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        if self.places.acquire(blocking=False):
+            super().process_request(request, client_address)
+        else:  # one too many: who asks for all of them gets no more
+            self.shutdown_request(request)
+
+    def process_request_thread(self, request: Any, client_address: Any) -> None:
+        try:
+            super().process_request_thread(request, client_address)
+        finally:
+            self.places.release()
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         if not isinstance(sys.exception(), ConnectionError):  # who asked has gone
@@ -103,13 +119,18 @@ class Handler(BaseHTTPRequestHandler):
 
     def _answer(self, status: int, kind: str, content: bytes, more: dict[str, str]) -> None:
         self.send_response(status)
-        for name, value in {**HEADERS, **more}.items():
+        for name, value in more.items():
             self.send_header(name, value)
         self.send_header("Content-Type", f"{kind}; charset=utf-8")
         self.send_header("Content-Length", str(len(content)))
         self.end_headers()
         if self.command != "HEAD":
             self.wfile.write(content)
+
+    def end_headers(self) -> None:
+        for name, value in HEADERS.items():  # also of what is no request at all
+            self.send_header(name, value)
+        super().end_headers()
 
     def log_message(self, format: str, *args: Any) -> None:
         """Nothing: addresses hold the token."""

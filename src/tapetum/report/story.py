@@ -13,7 +13,7 @@ from tapetum.base.errors import TapetumError
 from tapetum.evaluate.result import Result, read_results
 from tapetum.evaluate.run import shown
 from tapetum.evaluate.subjects import cost_of
-from tapetum.report.tail import Tail, is_number
+from tapetum.report.tail import Tail, is_number, within
 from tapetum.train import checkpoint, config
 from tapetum.train.run import CLOCK
 
@@ -152,6 +152,8 @@ class Reader:
 
     def _of(self, name: str, read: Callable[[Path], Any]) -> Any:
         stamp = self._stamp(name)
+        if not within(self.folder / name):
+            raise TapetumError(f"{name} is a link that leads out of the run's folder, and is not read.")
         if name not in self._kept or self._kept[name][0] != stamp:
             self._kept[name] = stamp, read(self.folder / name)
         return self._kept[name][1]

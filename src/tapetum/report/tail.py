@@ -1,13 +1,19 @@
 """A growing file of JSON lines: read on from where it was left, damaged lines counted and left out."""
 
-import json
 from pathlib import Path
 from typing import Any
+
+from tapetum.base.files import parsed
 
 
 def is_number(value: Any) -> bool:
     """Whether it is a finite number, of a size with which one can still reckon."""
     return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= 1e300
+
+
+def within(path: Path) -> bool:
+    """Whether a file lies in its folder, or only a link to it does."""
+    return not path.is_symlink() or path.resolve().is_relative_to(path.parent.resolve())
 
 
 class Tail:
@@ -27,7 +33,7 @@ class Tail:
 
     def refresh(self) -> None:
         """Read what is new; a line that is being written waits. Raises OSError."""
-        found = self.path.stat() if self.path.exists() else None
+        found = self.path.stat() if self.path.is_file() and within(self.path) else None
         file, size = (found.st_ino, found.st_size) if found else (0, 0)
         if file != self._file or size < self._at:  # a run that goes on writes it anew
             self.rows, self.damaged, self._at, self._file = [], 0, 0, file
@@ -50,8 +56,8 @@ class Tail:
 
     def _row(self, line: bytes) -> dict[str, Any] | None:
         try:
-            row = json.loads(line)
-        except (ValueError, RecursionError):
+            row = parsed(line)
+        except ValueError:
             return None
         whole = isinstance(row, dict) and all(name in row for name in self.wanted)
         return row if whole and is_number(row.get("step", 0)) else None

@@ -19,11 +19,11 @@ class Shortage(TapetumError):
     """Memory ran out on one of several processes: all are to begin again with `micro` images at once."""
 
     def __init__(self, text: str, micro: int):
-        super().__init__(text, micro)
+        super().__init__(text)
         self.micro = micro
 
-    def __str__(self) -> str:
-        return self.args[0]
+    def __reduce__(self) -> tuple:  # it goes from a process to its parent
+        return type(self), (str(self), self.micro)
 
 
 class Statistics:

@@ -1,6 +1,5 @@
 """The conformance suite: what every method must do, whoever wrote it. `tapetum check` runs it on one file."""
 
-import itertools
 import math
 import tempfile
 from collections.abc import Callable, Iterator
@@ -12,14 +11,11 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from tapetum import encoders
-from tapetum.base import distributed
 from tapetum.methods.method import Method
 from tapetum.parts.state import EMA
-from tapetum.train import launch, online, sharding, sync_norm
+from tapetum.train import alike, online
 from tapetum.train.sandbox import build, changed, easy_pixels, mismatched, one_batch, state, statistics, train
 from tapetum.views.nest import leaves
-
-WAYS = ("whole", "split")  # how several processes may hold weights
 
 
 class Broken(AssertionError):
@@ -194,57 +190,6 @@ def product_is_exported(kind: type[Method]) -> None:
             raise Broken("the product, saved and loaded, gives other features")
 
 
-def accumulated(method: Method, world: int, way: str = "whole") -> dict[str, torch.Tensor]:
-    """Two steps in float64; gives the state after them and the losses."""
-    method.double()
-    if world > 1:
-        sync_norm.synchronise(method)
-    if way == "split":
-        sharding.shard(method, torch.device("cpu"))
-    losses = [n["loss"] for n in train(method, 2)]
-    after = {name: sharding.full(t) for name, t in state(method).items()}
-    return after | {"loss": torch.tensor(losses, dtype=torch.float64)}
-
-
-def _share(names: list[str], folder: str) -> None:
-    """What each of several processes does for same_on_two_processes."""
-    from tapetum.methods import find
-
-    torch.set_num_threads(1)
-    with launch.group():
-        for (i, name), way in itertools.product(enumerate(names), WAYS):
-            after = accumulated(build(find(name)), distributed.world(), way)
-            if distributed.rank() == 0:
-                file = Path(folder) / f"{i}_{way}.safetensors"
-                save_file({n: t.contiguous() for n, t in after.items()}, file)
-
-
-def same_on_two_processes(names: list[str]) -> dict[str, str]:
-    """Train each method two steps on one and on two processes in float64, there with weights whole and split.
-
-    Returns a sentence for each that differs by more than 1e-9 in any weight, teacher, buffer or loss.
-    """
-    from tapetum.methods import find
-
-    wrong = {}
-    with tempfile.TemporaryDirectory() as folder:
-        launch.spawn(2, _share, {"names": names, "folder": folder})
-        for i, name in enumerate(names):
-            one = accumulated(build(find(name)), 1)
-            both = {way: load_file(Path(folder) / f"{i}_{way}.safetensors") for way in WAYS}
-            gaps = {
-                (n, w): float((one[n].double() - both[w][n].double()).abs().max()) for n in one for w in WAYS
-            }
-            worst, way = max(gaps, key=lambda n: gaps[n])
-            if not gaps[worst, way] < 1e-9:
-                wrong[name] = (
-                    f"on two processes with weights {way} {worst} differs by {gaps[worst, way]:.2g} from one "
-                    "process. Is the loss a sum over images rather than a mean, or does it need what the "
-                    "other process holds (base.distributed.gather)?"
-                )
-    return wrong
-
-
 CHECKS: tuple[Callable[[type[Method]], None], ...] = (
     loss_is_one_finite_number,
     still_parameters_get_no_gradient,
@@ -272,4 +217,5 @@ def check(name: str) -> Iterator[tuple[str, str | None]]:
         except Exception as error:  # somebody's own code may fail in any way
             problem = f"{type(error).__name__}: {error}"
         yield (one.__doc__ or one.__name__).splitlines()[0], problem
-    yield "The same on two processes as on one.", same_on_two_processes([name]).get(name)
+    yield "The same on two processes as on one.", alike.wrong([name]).get(name)
+    yield "The same with weights split over two processes.", alike.wrong([name], way="split").get(name)

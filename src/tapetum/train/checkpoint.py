@@ -127,7 +127,8 @@ def _first(folder: Path, take: Callable[[Path], Taken]) -> Taken | None:
             warn(f"the checkpoint {path} is damaged ({reason}); going back to the one before it.")
     if damaged := found(folder):
         raise TapetumError(
-            f"none of the {len(damaged)} checkpoints in {folder} is whole; start the run anew."
+            f"none of the {len(damaged)} checkpoints in {folder} is whole; start the run anew "
+            f"(of the last: {reason})."
         )
     return None
 
@@ -152,7 +153,7 @@ def facts_of(path: Path, run: str | None = None) -> dict[str, Any]:
     if strange := {p.name for p in path.glob("*.safetensors")} - files.keys():  # parts are read as they lie
         raise TapetumError(f"state.json does not name {min(strange)}")
     for name, wanted in files.items():
-        if not re.fullmatch(r"\w[\w.-]*", name) or (path / name).is_symlink():
+        if not re.fullmatch(r"\w[\w.-]*", name) or (path / name).is_symlink() or not (path / name).is_file():
             raise TapetumError(f"{name!r} is no file of its own")
         if digest(path / name) != wanted:
             raise TapetumError(f"{name} is not what was written")

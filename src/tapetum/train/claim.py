@@ -45,7 +45,8 @@ class Claim:
         """Take the lock; or who has it."""
         try:
             self.made = not self.folder.exists()
-            self.folder.mkdir(parents=True, exist_ok=True)
+            if self.made:
+                self.folder.mkdir(parents=True, exist_ok=True)
             self.file = os.fdopen(os.open(self.path, os.O_RDWR | os.O_CREAT, 0o666), "r+b", buffering=0)
             if (locked := self._locked()) is False or (locked is None and alive(said(self.path))):
                 self.file.close()
@@ -61,6 +62,7 @@ class Claim:
 
     def _locked(self) -> bool | None:
         """Whether the system gave the lock; None where there are none."""
+        assert self.file
         try:
             fcntl.flock(self.file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

@@ -5,7 +5,8 @@ from typing import Any
 
 import yaml
 
-from tapetum.base import settings
+from tapetum.base import plain_yaml, settings
+from tapetum.base.addresses import shown
 from tapetum.base.errors import TapetumError
 from tapetum.base.files import read_json, write_atomic
 
@@ -21,43 +22,20 @@ FACTS = ("fingerprint", "method_sha256")  # what the run found out, rather than 
 
 
 def write(path: Path, flat: dict[str, Any]) -> None:
-    """Write flat settings ({"method": "simclr", "method.hidden": 2048}) as nested YAML."""
+    """Write flat settings ({"method": "simclr", "method.hidden": 2048}) as nested YAML, without passwords."""
+    flat = {name: shown(value) if isinstance(value, str) else value for name, value in flat.items()}
     first = {name: flat[name] for name in ("data", *FACTS) if name in flat}
     write_atomic(path, yaml.dump(nested(first | flat), Dumper=_Dumper, sort_keys=False, allow_unicode=True))
 
 
 def read(path: Path) -> dict[str, Any]:
     """Read a YAML file of settings, flat. Raises TapetumError naming the file when it is not one."""
-    try:
-        content = _Loader(path.read_text()).get_single_data()
-    except FileNotFoundError:
-        raise TapetumError(f"there is no settings file {path}.") from None
-    except yaml.MarkedYAMLError as error:
-        line = error.problem_mark.line + 1 if error.problem_mark else "?"
-        raise TapetumError(f"{path} is not readable YAML: {error.problem}, in line {line}.") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise TapetumError(f"{path} is not readable YAML: {' '.join(str(error).split())}.") from error
-    except OSError as error:
-        raise TapetumError(f"{path} cannot be read: {error.strerror}.") from error
+    content = plain_yaml.read(path)
     if content is None:
         return {}
     if not isinstance(content, dict):
         raise TapetumError(f"{path} must hold settings as `name: value`.")
     return flattened(content)
-
-
-class _Loader(yaml.SafeLoader):
-    """Safe, and unlike PyYAML's own it refuses a key that stands twice."""
-
-    def construct_mapping(self, node, deep=False):
-        seen = set()
-        for key, _ in node.value:
-            if key.value in seen:
-                raise yaml.constructor.ConstructorError(
-                    None, None, f"the key {key.value!r} stands twice", key.start_mark
-                )
-            seen.add(key.value)
-        return super().construct_mapping(node, deep)
 
 
 def line_of(path: Path, key: str) -> str:

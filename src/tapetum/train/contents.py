@@ -1,6 +1,7 @@
 """What a checkpoint keeps of a method and its optimiser, and how it comes back: all of it, or nothing."""
 
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError
@@ -33,8 +34,13 @@ def of_optimizer(optimizer: torch.optim.Optimizer) -> tuple[dict[str, Tensor], d
                 tensors[f"{i}.{name}"] = value
             else:
                 numbers[f"{i}.{name}"] = value
-    groups = [{n: g[n] for n in COUNTERS if n in g} for g in optimizer.param_groups]
+    groups = [counters(group) for group in optimizer.param_groups]
     return tensors, numbers, groups
+
+
+def counters(group: dict[str, Any]) -> dict[str, int]:
+    """What an optimiser counts in one of its groups; timm's LAMB begins with its first step."""
+    return {name: group[name] for name in COUNTERS if isinstance(group.get(name), int)}
 
 
 def restore(path: Path, facts: dict, method: nn.Module, optimizer: torch.optim.Optimizer) -> None:
@@ -47,8 +53,8 @@ def restore(path: Path, facts: dict, method: nn.Module, optimizer: torch.optim.O
     state = _optimizer_fitting(path, facts, optimizer)
     _fill(method, weights)
     optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
-    for group, counters in zip(optimizer.param_groups, facts["groups"], strict=True):
-        group.update(counters)
+    for group, counted in zip(optimizer.param_groups, facts["groups"], strict=True):
+        group.update(counted)
 
 
 def restore_method(path: Path, method: nn.Module) -> None:
@@ -98,8 +104,8 @@ def _optimizer_fitting(path: Path, facts: dict, optimizer: torch.optim.Optimizer
     numbers, groups = facts.get("optimizer"), facts.get("groups")
     if not isinstance(numbers, dict) or not isinstance(groups, list):
         raise TapetumError(f"the checkpoint {path} does not describe an optimiser.")
-    counters = [[n for n in COUNTERS if n in g] for g in optimizer.param_groups]
-    if [list(g) if isinstance(g, dict) else g for g in groups] != counters:
+    fits = [isinstance(group, dict) and counters(group).keys() == group.keys() for group in groups]
+    if not all(fits) or len(groups) != len(optimizer.param_groups):
         raise TapetumError(f"the checkpoint {path} is of another optimiser.")
     apart = shards.needed(path, parameters)
     saved = shards.found(path, of_optimizer=True) if apart else _read(path / "optimizer.safetensors")

@@ -80,10 +80,15 @@ def _child(
         sys.exit(130)
 
 
+class Left(TrainingFailed):
+    """Another process of this run has ended, and knows why."""
+
+
 def spawn(world: int, body: Callable, arguments: dict) -> None:
     """Run body(**arguments) in `world` processes; their exit code becomes this process's.
 
-    Stop signals that come here are handed on to them. Raises the TapetumError that one of them raised first.
+    Stop signals that come here are handed on to them. Raises the TapetumError that one of them raised first;
+    what the others say of its end (Left) comes after it, whichever is heard first.
     """
     with socket.socket() as s:
         s.bind(("127.0.0.1", 0))
@@ -109,8 +114,11 @@ def spawn(world: int, body: Callable, arguments: dict) -> None:
         while not context.join(grace_period=10):  # seconds for the others to leave by themselves
             pass
     except multiprocessing.ProcessExitedException as error:
-        if not said.empty():
-            raise said.get() from None
+        heard = []
+        while not said.empty():
+            heard.append(said.get())
+        if heard:
+            raise min(heard, key=lambda one: isinstance(one, Left)) from None
         if asked:  # a process that had not begun yet dies of the signal; the answer is the same
             sys.exit(130 if signal.SIGINT in asked else REQUEUE)
         if (name := getattr(error, "signal_name", None)) or error.exit_code < 0:
@@ -139,14 +147,14 @@ def spawned(world: int, body: Callable, arguments: dict) -> None:
 def group() -> Iterator[None]:
     """Join the processes of this run, if there are several, and leave them at the end.
 
-    Raises TrainingFailed where another of them has gone.
+    Raises Left where another of them has gone.
     """
     joined = distributed.start()
     try:
         yield
     except RuntimeError as error:
         if joined and any(text in str(error) for text in GONE):
-            raise TrainingFailed(
+            raise Left(
                 "another process of this run has ended; all up to the last checkpoint is kept."
             ) from error
         raise

@@ -43,11 +43,13 @@ def fit(
     clip: float = 0.0,
     seed: int = 0,
     scaler: torch.amp.GradScaler | None = None,
+    halving: bool = True,
 ) -> Iterator[Step]:
     """Train from step `start` to `steps`, giving control back after each.
 
     The loss is of the whole batch; `feed.micro_batch` images of it go through a large network at once, so it
-    may be changed between two steps, and without batch norm it changes no result (encoders/chunks.py).
+    may be changed between two steps, and without batch norm it changes no result (encoders/chunks.py). Where
+    memory runs out it is halved and the step done again; `halving` off raises what was raised.
     Every step is a function of the method's and the optimiser's state and of the step's number: dropout's
     generator, too, is seeded anew for each, so a resumed run needs no generator's state.
     """
@@ -79,7 +81,7 @@ def fit(
             except Exception as error:
                 statistics.restore()
                 optimizer.zero_grad(set_to_none=True)
-                if not ran_out(error):
+                if not (halving and ran_out(error)):
                     raise
             halve(feed, step, mixes(method), sharding.is_split(method))
             batches = feed.batches(step, steps)

@@ -122,7 +122,8 @@ def stepped(job: setup.Job, steps: int) -> list[float]:
     method = copy.deepcopy(job.method)
     optimizer = setup.optimizer.build(method, job.settings, job.peak)
     times, before = [], time.monotonic()
-    for step in fit(method, optimizer, job.feed, steps=steps, precision=job.config["precision"]):
+    precision = job.config["precision"]
+    for step in fit(method, optimizer, job.feed, steps=steps, precision=precision, halving=False):
         float(step.numbers["loss"])
         times.append(time.monotonic() - before)
         before = time.monotonic()

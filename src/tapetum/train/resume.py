@@ -10,7 +10,7 @@ from tapetum.base import distributed
 from tapetum.base.console import warn
 from tapetum.base.errors import TapetumError
 from tapetum.base.files import digest, read_lines, short_id, write_lines
-from tapetum.train import config, setup
+from tapetum.train import config, setup, stranger
 from tapetum.train.sharding import is_split
 
 
@@ -18,6 +18,8 @@ def where(resume: str | None, out: Path | None, plan: bool) -> tuple[bool, Path 
     """Whether to go on with a run, and in which folder. A run's folder is never overwritten."""
     if plan:
         return False, out
+    if (place := out if resume in (None, "auto") else Path(str(resume))) and place.is_dir():
+        stranger.no_way_out(place)
     if resume not in (None, "auto"):
         folder = Path(str(resume))
         if not (folder / "config.yaml").exists():
@@ -44,6 +46,7 @@ def where(resume: str | None, out: Path | None, plan: bool) -> tuple[bool, Path 
 def continued(folder: Path, given: dict[str, Any], groups: dict[str, dict]) -> tuple[dict[str, Any], dict]:
     """The run's own settings, with machine settings as now; learning settings that differ are refused."""
     saved = config.read(folder / "config.yaml")
+    stranger.closed(folder, saved, given)
     own, own_groups = config.split(saved)
     if lacking := {"data", "fingerprint", "method", "steps"} - saved.keys():
         raise TapetumError(f"{folder}/config.yaml does not describe a run: it has no {min(lacking)}.")

@@ -1,6 +1,7 @@
 """A small world to try a method in: easy images, small encoders, a few steps of training."""
 
 import inspect
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -65,29 +66,30 @@ def small_encoder(needs: str, seed: int = 0) -> encoders.Encoder:
     return encoders.build("resnet10_w32", 32, channels=(8, 16, 32, 64))
 
 
-def build(kind: type[Method], seed: int = 0, **settings: Any) -> Method:
-    """A small instance of a method: wide settings that are whole numbers become small ones."""
-    small = {
-        name: SMALL[name]
-        for name, p in inspect.signature(kind).parameters.items()
-        if name in SMALL and isinstance(p.default, int)
-    }
+def small_settings(kind: type[Method]) -> dict[str, int]:
+    """Settings of a method that are whole numbers, small."""
+    given = inspect.signature(kind).parameters.items()
+    return {name: SMALL[name] for name, p in given if name in SMALL and isinstance(p.default, int)}
+
+
+def build(kind: type[Method], seed: int = 0, data: Source | None = None, **settings: Any) -> Method:
+    """A small instance of a method."""
     encoder = small_encoder(kind.needs, seed)
-    method = setup.build_method(kind, encoder, source(), 32, {**small, **settings})
+    method = setup.build_method(kind, encoder, data or source(), 32, {**small_settings(kind), **settings})
     if encoder.patch:
         method.views = nest.whole_patches(method.views, 32, encoder.patch)
     return method
 
 
-def source() -> Source:
+def source(count: int = 64) -> Source:
     """The easy images with their labels."""
-    images, labels = easy_images()
+    images, labels = easy_images(count)
     return open_data(images).with_labels([str(label) for label in labels], "how they were made")
 
 
-def feed(method: Method, batch: int = BATCH, micro: int | None = None) -> Feed:
+def feed(method: Method, batch: int = BATCH, micro: int | None = None, data: Source | None = None) -> Feed:
     """Batches of the easy images for a method."""
-    data = source()
+    data = data or source()
     return Feed(
         Canvas(data, 32, workers=0),
         data.labels,
@@ -106,16 +108,27 @@ def one_batch(method: Method, step: int = 0) -> Batch:
 
 
 def train(
-    method: Method, steps: int, lr: float = 1e-3, start: int = 0, precision: str = "fp32"
+    method: Method,
+    steps: int,
+    lr: float = 1e-3,
+    start: int = 0,
+    precision: str = "fp32",
+    data: Source | None = None,
+    by: str = "adamw",
+    before: Callable[[], None] = lambda: None,
 ) -> list[dict]:
-    """Train in place on the easy images; gives the numbers of each step."""
-    settings = OptimizerSettings(lr=lr, warmup=0.1)
+    """Train in place on the easy images, by some optimiser; gives the numbers of each step.
+
+    `before` is called in each step when its gradients stand and no weight has moved.
+    """
+    settings = OptimizerSettings(name=by, lr=lr, warmup=0.1)  # type: ignore[arg-type]
     opt = optimizer.build(method, settings, lr)
+    opt.register_step_pre_hook(lambda *_: before())
     set_rates = lambda t: optimizer.set_rates(opt, method, settings, lr, t)  # noqa: E731
     steps_iterator = fit(
         method,
         opt,
-        feed(method),
+        feed(method, data=data),
         steps=steps,
         start=start,
         set_rates=set_rates,

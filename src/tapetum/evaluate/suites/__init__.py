@@ -5,9 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import yaml
-
-from tapetum.base import settings
+from tapetum.base import plain_yaml, settings
 from tapetum.base.errors import TapetumError, unknown
 from tapetum.evaluate import protocols
 
@@ -75,12 +73,14 @@ def read(asked: Sequence[str], given: Mapping[str, Mapping[str, Any]] | None = N
         path = Path(name) if own else HERE / f"{name}.yaml"
         tree = _tree(path)
         for item in tree["protocols"]:
-            item = {"protocol": item} if isinstance(item, str) else dict(item)
-            if "protocol" not in item:
+            item = {"protocol": item} if isinstance(item, str) else item
+            if not isinstance(item, dict) or "protocol" not in item:
                 raise TapetumError(
                     f"{path}: an entry of protocols is a name, or has the key 'protocol': {item}."
                 )
-            entries.append(_entry(str(item.pop("protocol")), item, given))
+            entries.append(
+                _entry(str(item["protocol"]), {k: v for k, v in item.items() if k != "protocol"}, given)
+            )
         data += tree.get("data") or []
         about += filter(None, [" ".join(str(tree.get("about") or "").split())])
         root = path.parent.absolute() if own else None
@@ -101,22 +101,19 @@ def _entry(name: str, own: dict[str, Any], given: Mapping[str, Mapping[str, Any]
 
 
 def _tree(path: Path) -> dict[str, Any]:
-    try:
-        tree = yaml.safe_load(path.read_text())
-    except (OSError, UnicodeDecodeError) as error:
-        raise TapetumError(
-            f"the suite {path} cannot be read: {getattr(error, 'strerror', error)}."
-        ) from error
-    except yaml.YAMLError as error:
-        raise TapetumError(f"{path} is not readable YAML: {' '.join(str(error).split())}.") from error
+    tree = plain_yaml.read(path, "suite")
     tree = {"protocols": tree} if isinstance(tree, list) else tree
     if not isinstance(tree, dict) or not isinstance(tree.get("protocols"), list):
         raise TapetumError(f"{path} is no suite: it needs a list of protocols.")
+    if not isinstance(tree.get("data") or [], list):
+        raise TapetumError(f"{path} is no suite: its data is a list of sets of images.")
     for key in tree.keys() - {"about", "protocols", "data"}:
         raise unknown(f"key in {path}", key, ("about", "protocols", "data"))
     for row in tree.get("data") or []:
         if not isinstance(row, dict) or "train" not in row:
             raise TapetumError(f"{path}: an entry of data names at least 'train': {row}.")
+        if not isinstance(row.get("protocols", []), list):
+            raise TapetumError(f"{path}: the protocols of an entry of data are a list: {row}.")
         for key in row.keys() - set(DATA):
             raise unknown(f"key of data in {path}", key, DATA)
     return tree

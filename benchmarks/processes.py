@@ -1,0 +1,61 @@
+"""Every method in 2 and 4 processes beside one: how far apart are losses, gradients, weights and buffers?
+
+    python -m benchmarks.processes                       # float64 and float32, all methods
+    python -m benchmarks.processes --only simclr,dino    # some of them
+    python -m benchmarks.processes --table               # only rewrite docs/exactness.md
+
+Small networks, gloo, three steps of 16 out of 41 images; tapetum.train.alike says what is compared and how.
+What is done stays done, until the code of training changes.
+"""
+
+import argparse
+from itertools import product
+
+import torch
+
+from benchmarks import exactness, rows
+from tapetum.methods import names
+from tapetum.train import alike
+
+WORLDS = (2, 4)
+DTYPES = ("float64", "float32")
+AT_ONCE = 8  # methods that share one start of processes
+
+
+def measured(methods: list[str], world: int, dtype: str) -> list[dict]:
+    """A row for each method: of every sort the largest relative difference, and whose it is."""
+    found = alike.compared(methods, world, dtype)
+    return [
+        {"row": name, "processes": world, "dtype": dtype, "steps": alike.STEPS}
+        | {sort: {"gap": float(f"{gap:.2g}"), "worst": worst} for sort, (gap, worst) in gaps.items()}
+        for name, gaps in found.items()
+    ]
+
+
+def main(given: list[str] | None = None) -> None:
+    """Measure what is asked and not yet done."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--only", help="methods, separated by commas")
+    parser.add_argument("--table", action="store_true", help="only rewrite docs/exactness.md")
+    asked = parser.parse_args(given)
+    wanted = rows.chosen(asked.only, names()) if asked.only else names()
+    torch.set_num_threads(1)
+    code = rows.fingerprint("base", "encoders", "methods", "parts", "train", "views")
+    for dtype, world in [] if asked.table else product(DTYPES, WORLDS):
+        done = {
+            row["row"]
+            for row in rows.kept(exactness.PROCESSES)
+            if (row["processes"], row["dtype"], row["code"]) == (world, dtype, code)
+        }
+        rest = [name for name in wanted if name not in done]
+        for first in range(0, len(rest), AT_ONCE):
+            for row in measured(rest[first : first + AT_ONCE], world, dtype):
+                rows.keep(exactness.PROCESSES, {**row, "code": code, **rows.facts()})
+                print(row, flush=True)
+    exactness.write()
+
+
+if __name__ == "__main__":
+    main()

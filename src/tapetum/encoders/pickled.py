@@ -1,0 +1,144 @@
+"""Looks into pickled checkpoints without unpickling: which code they name, which tensors they describe."""
+
+import io
+import os
+import pickletools
+import re
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tapetum.base.errors import TapetumError
+from tapetum.encoders.instructions import MOST, Called, Named, Stored, entries, followed
+
+LONGEST = 2**28  # bytes of a pickle, which holds names and shapes; the numbers lie beside it
+_PARTS = 5  # pickles one after the other in torch's older form
+# what tensors are rebuilt with, dicts that keep an order, and the settings beside many published weights
+_HARMLESS = re.compile(
+    r"torch\._utils\._rebuild_(tensor|tensor_v2|tensor_v3|parameter)"
+    r"|torch\.(cuda\.)?(Float|Double|Half|BFloat16|Long|Int|Short|Char|Byte|Bool|Complex\w+)Storage"
+    r"|torch\.storage\.(Untyped|Typed)Storage|torch\.(u?int\d+|float\d+\w*|bfloat16|bool|complex\d+)"
+    r"|torch\.(Size|device)|torch\.serialization\._get_layout"
+    r"|collections\.OrderedDict|argparse\.Namespace|_codecs\.encode"
+)
+
+
+@dataclass
+class Pickled:
+    """Args:
+    form: "torch's zip", "torch's older form", "TorchScript" or "pickle".
+    names: what it would import, sorted.
+    tensors: {name: (type, shape)} as far as it describes them.
+    """
+
+    form: str
+    names: list[str]
+    tensors: dict[str, tuple[str, list[int]]]
+
+    @property
+    def strange(self) -> list[str]:
+        """The names of what is more than tensors."""
+        return [name for name in self.names if not _HARMLESS.fullmatch(name)]
+
+    def words(self) -> str:
+        """Whether it is what a file of weights should be."""
+        if self.form == "TorchScript":
+            return "it holds a program, which tapetum never runs"
+        if self.strange:
+            return f"it would import {', '.join(self.strange[:8])}: unpickled, it could run any code"
+        return "it names only what tensors are rebuilt with"
+
+
+def look(file: Path) -> Pickled:
+    """What a pickled file is. Raises TapetumError where it is damaged or none."""
+    try:
+        with file.open("rb") as opened:
+            if zipfile.is_zipfile(opened):
+                form, contents = _archived(file)
+            else:
+                opened.seek(0)
+                form, contents = "pickle", _in_a_row(opened)
+        named: dict[str, None] = {}
+        found = [followed(content, named) for content in contents]
+    except TapetumError as error:
+        raise TapetumError(f"{file} is damaged or no weights file: {error}") from error
+    except (OSError, ValueError, LookupError, TypeError, zipfile.BadZipFile, NotImplementedError) as error:
+        why = next(iter(str(error).splitlines()), type(error).__name__)[:120].rstrip(".")
+        raise TapetumError(f"{file} is damaged or no weights file: {why}.") from error
+    if len(found) > 1:
+        form = "torch's older form"
+    tensors = {name: tensor for content in found for name, tensor in _tensors(content).items()}
+    return Pickled(form, sorted(named), tensors)
+
+
+def _archived(file: Path) -> tuple[str, list[io.BytesIO]]:
+    """The pickles of torch's zip; its members are never packed, and each stands once."""
+    with zipfile.ZipFile(file) as archive:
+        members = archive.infolist()
+        names = [member.filename for member in members]
+        if len(set(names)) < len(names):
+            raise TapetumError("a member of its archive stands twice.")
+        if any(re.search(r"/code/.*\.py$", name) for name in names):
+            return "TorchScript", []
+        if any(member.compress_type or member.file_size != member.compress_size for member in members):
+            raise TapetumError("its archive is compressed, as torch writes none.")
+        wanted = [m for m in members if m.filename.endswith("/data.pkl")]
+        if not wanted:
+            raise TapetumError("its archive holds no weights.")
+        if any(member.file_size > LONGEST for member in wanted):
+            raise TapetumError(f"its names alone take over {LONGEST:,} bytes.")
+        return "torch's zip", [io.BytesIO(archive.read(member)) for member in wanted]
+
+
+def _in_a_row(opened: Any) -> list[io.BytesIO]:
+    """The pickles that a file begins with: one, or those of torch's older form."""
+    content = io.BytesIO(opened.read(min(LONGEST, os.fstat(opened.fileno()).st_size)))
+    parts: list[io.BytesIO] = []
+    while len(parts) < _PARTS:
+        start = content.tell()
+        try:
+            for number, _ in enumerate(pickletools.genops(content)):
+                if number > MOST:
+                    raise TapetumError(f"it has over {MOST:,} instructions.")
+        except ValueError:
+            if not parts:
+                raise
+            break
+        parts.append(io.BytesIO(content.getvalue()[start : content.tell()]))
+    return parts
+
+
+# ---- the tensors ----
+
+
+def _tensors(content: Any) -> dict[str, tuple[str, list[int]]]:
+    """Name, type and shape of what rebuilds tensors, in dicts within dicts; each dict once."""
+    found, seen, waiting = {}, set(), [("", content)]
+    while waiting:
+        prefix, value = waiting.pop(0)
+        for name, part in entries(value).items():
+            if tensor := _tensor(part):
+                found[prefix + name] = tensor
+            elif id(part) not in seen:
+                seen.add(id(part))
+                waiting.append((f"{prefix}{name}.", part))
+    return found
+
+
+def _tensor(value: Any) -> tuple[str, list[int]] | None:
+    if (
+        not isinstance(value, Called)
+        or not isinstance(value.what, Named)
+        or not isinstance(value.given, tuple)
+    ):
+        return None
+    if value.what.name == "torch._utils._rebuild_parameter" and value.given:
+        return _tensor(value.given[0])
+    if not value.what.name.startswith("torch._utils._rebuild_tensor") or len(value.given) < 3:
+        return None
+    storage, _, shape = value.given[:3]
+    about = storage.about if isinstance(storage, Stored) and isinstance(storage.about, tuple) else ()
+    kind = next((part.name for part in about if isinstance(part, Named)), "?").rpartition(".")[2]
+    shape = shape if isinstance(shape, tuple) else ()
+    return kind.removesuffix("Storage").lower(), [n for n in shape if isinstance(n, int) and n < 2**62]
