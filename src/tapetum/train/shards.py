@@ -75,7 +75,8 @@ def _write(path: Path, tensors: dict[str, Tensor]) -> None:
         if tensor.numel() or not distributed.rank():
             held[name] = tensor.detach().cpu().contiguous()
             places[name] = {"saved_offsets": [rows, *(tensor.ndim - 1) * [0]] if tensor.ndim else []}
-    save_file(held, path, {PLACES: json.dumps(places, sort_keys=True)})  # one entry: of several the order would be any
+    # One entry, as of several the order would be any.
+    save_file(held, path, {PLACES: json.dumps(places, sort_keys=True)})
     sync(path)
 
 
