@@ -27,7 +27,7 @@ def epoch_of(source, rank: int, world: int, monkeypatch) -> list[int]:
     canvas = Canvas(source, 8, 0, workers=0)
     device = torch.device("cpu")
     feed = Feed(canvas, None, {}, image_size=8, batch_size=32, micro_batch=8, seed=0, device=device)
-    plans = [part for step in range(feed.steps_per_epoch) for part in feed.plan(step)]
+    plans = [feed.plan(step) for step in range(feed.steps_per_epoch)]
     list(canvas.iterate(plans))
     return torch.cat(plans).tolist()
 

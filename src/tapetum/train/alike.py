@@ -134,13 +134,13 @@ def compared(
 def wrong(names: list[str], world: int = 2, way: str = "whole") -> dict[str, str]:
     """A sentence for each method that in float64 is not the same in `world` processes as in one, within 1e-9
     of every loss, gradient, parameter and buffer, or not the same in all processes bit for bit."""
-    said = {}
+    said, how = {}, " with split weights" if way == "split" else ""
     for name, found in compared(names, world, way=way).items():
         between, odd = found.pop("apart")
         gap, worst = max(found.values())
         if gap >= BAR:
             said[name] = (
-                f"on {world} processes with weights {way} {worst} differs by {gap:.2g} of its size from one "
+                f"on {world} processes{how} {worst} differs by {gap:.2g} of its size from one "
                 "process. Is the loss a sum over images rather than a mean, or does it need what the other "
                 "process holds (base.distributed.gather)?"
             )
