@@ -9,8 +9,9 @@ from tapetum.train import alike
 PAGE = rows.ROOT / "docs" / "exactness.md"
 PROCESSES = rows.RESULTS / "processes.jsonl"
 KILLS = rows.RESULTS / "kills.jsonl"
-COLUMNS = list(product(("float64", "float32"), (2, 4)))
-HEADS = "| float64, 2 | float64, 4 | float32, 2 | float32, 4 |"
+COLUMNS = [*product(("float64", "float32"), (2, 4), ("whole",)), ("float64", 2, "split")]
+HEADS = "| float64, 2 | float64, 4 | float32, 2 | float32, 4 | float64, 2, split weights |"
+RULE = f"|---|{'---:|' * len(COLUMNS)}"
 
 HEAD = f"""# Exactness
 
@@ -71,29 +72,30 @@ def told(gap: float | None) -> str:
 
 def processes() -> Iterator[str]:
     """The tables of the proof over processes: by method, and by what is compared."""
-    found = newest(rows.kept(PROCESSES), "row", "dtype", "processes")
+    given = [{"way": "whole", **row} for row in rows.kept(PROCESSES)]
+    found = newest(given, "row", "dtype", "processes", "way")
     if not found:
         yield "Not measured yet."
         return
-    methods = sorted({name for name, _, _ in found})
-    exact = [row for (_, dtype, _), row in found.items() if dtype == "float64"]
+    methods = sorted({name for name, *_ in found})
+    exact = [row for (_, dtype, *_), row in found.items() if dtype == "float64"]
     good = sum(max(row[sort]["gap"] for sort in alike.SORTS if sort in row) < alike.BAR for row in exact)
     same = sum(row["apart"]["gap"] == 0 for row in found.values())
     facts = sorted({f"{row['commit']} on {row['machine']}" for row in found.values()})
     yield f"In float64 {good} of {len(exact)} are below {alike.BAR:g}; in {same} of {len(found)} all"
     yield f"processes hold the same bits. Measured at {'; '.join(facts)}."
-    yield f"\n| largest difference of all methods {HEADS}\n|---|---:|---:|---:|---:|"
+    yield f"\n| largest difference of all methods {HEADS}\n{RULE}"
     for sort in alike.SORTS:
         cells = []
-        for dtype, world in COLUMNS:
-            group = {name: row for (name, *rest), row in found.items() if rest == [dtype, world]}
+        for column in COLUMNS:
+            group = {name: row for (name, *rest), row in found.items() if tuple(rest) == column}
             gaps = {name: row[sort]["gap"] for name, row in group.items() if sort in row}
             worst = max(gaps, key=lambda name: gaps[name], default="")
             cells.append(f"{told(gaps[worst])} ({worst})" if gaps else "")
         yield f"| {sort} | {' | '.join(cells)} |"
-    yield f"\n| method {HEADS}\n|---|---:|---:|---:|---:|"
+    yield f"\n| method {HEADS}\n{RULE}"
     for name in methods:
-        measured = [found.get((name, dtype, world)) for dtype, world in COLUMNS]
+        measured = [found.get((name, *column)) for column in COLUMNS]
         gaps = [max(row[s]["gap"] for s in alike.SORTS if s in row) if row else None for row in measured]
         yield f"| {name} | {' | '.join(map(told, gaps))} |"
 
@@ -141,7 +143,7 @@ too) and buffer (queues, centres, batch norm statistics): the largest difference
 its largest value, but of no less than a thousandth of the largest value of all tensors of its sort, since
 the gradient of a bias before a batch norm is nought but for rounding. In the table stands the largest of a
 method. timm resamples position embeddings in float32 whatever they are; for the comparison it does so in
-their own precision.
+their own precision. *Split weights*: `--parallel sharded`, torch's FSDP2 (docs/clusters.md).
 """
 KILLS_TEXT = """
 ## Killed and resumed

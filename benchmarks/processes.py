@@ -1,4 +1,4 @@
-"""Every method in 2 and 4 processes beside one: how far apart are losses, gradients, weights and buffers?
+"""Every method in 2 and 4 processes beside one, weights whole or split: how far apart is what they learn?
 
     python -m benchmarks.processes                       # float64 and float32, all methods
     python -m benchmarks.processes --only simclr,dino    # some of them
@@ -9,7 +9,6 @@ What is done stays done, until the code of training changes.
 """
 
 import argparse
-from itertools import product
 
 import torch
 
@@ -17,16 +16,14 @@ from benchmarks import exactness, rows
 from tapetum.methods import names
 from tapetum.train import alike
 
-WORLDS = (2, 4)
-DTYPES = ("float64", "float32")
 AT_ONCE = 8  # methods that share one start of processes
 
 
-def measured(methods: list[str], world: int, dtype: str) -> list[dict]:
+def measured(methods: list[str], world: int, dtype: str, way: str) -> list[dict]:
     """A row for each method: of every sort the largest relative difference, and whose it is."""
-    found = alike.compared(methods, world, dtype)
+    found = alike.compared(methods, world, dtype, way)
     return [
-        {"row": name, "processes": world, "dtype": dtype, "steps": alike.STEPS}
+        {"row": name, "processes": world, "dtype": dtype, "way": way, "steps": alike.STEPS}
         | {sort: {"gap": float(f"{gap:.2g}"), "worst": worst} for sort, (gap, worst) in gaps.items()}
         for name, gaps in found.items()
     ]
@@ -43,15 +40,16 @@ def main(given: list[str] | None = None) -> None:
     wanted = rows.chosen(asked.only, names()) if asked.only else names()
     torch.set_num_threads(1)
     code = rows.fingerprint("base", "encoders", "methods", "parts", "train", "views")
-    for dtype, world in [] if asked.table else product(DTYPES, WORLDS):
+    for dtype, world, way in [] if asked.table else exactness.COLUMNS:
         done = {
             row["row"]
             for row in rows.kept(exactness.PROCESSES)
-            if (row["processes"], row["dtype"], row["code"]) == (world, dtype, code)
+            if (row["processes"], row["dtype"], row.get("way", "whole"), row["code"])
+            == (world, dtype, way, code)
         }
         rest = [name for name in wanted if name not in done]
         for first in range(0, len(rest), AT_ONCE):
-            for row in measured(rest[first : first + AT_ONCE], world, dtype):
+            for row in measured(rest[first : first + AT_ONCE], world, dtype, way):
                 rows.keep(exactness.PROCESSES, {**row, "code": code, **rows.facts()})
                 print(row, flush=True)
     exactness.write()

@@ -30,8 +30,8 @@ def cells(page, name):
 def test_methods_are_compared_once_and_the_page_shows_the_largest_difference(kept, monkeypatch):
     asked = []
 
-    def compared(names, world, dtype):
-        asked.append((tuple(names), world, dtype))
+    def compared(names, world, dtype, way):
+        asked.append((tuple(names), world, dtype, way))
         gap = 2e-13 if dtype == "float64" else 3e-5
         found = {"loss": (gap / 2, "loss of step 1"), "gradients": (gap * world, "gradients x of step 0")}
         return {name: {**found, "apart": (0.0, "")} for name in names}
@@ -39,14 +39,14 @@ def test_methods_are_compared_once_and_the_page_shows_the_largest_difference(kep
     monkeypatch.setattr(processes.alike, "compared", compared)
     for only in ("simclr", "simclr,mae", "simclr,mae"):
         processes.main(["--only", only])
-    assert [names for names, world, dtype in asked if (world, dtype) == (4, "float64")] == [
+    assert [names for names, *how in asked if how == [4, "float64", "whole"]] == [
         ("simclr",),
         ("mae",),
     ]
-    assert len(rows.kept(exactness.PROCESSES)) == 8
-    assert cells(exactness.PAGE, "simclr") == ["4e-13", "8e-13", "6e-5", "1e-4"]
+    assert len(rows.kept(exactness.PROCESSES)) == 10
+    assert cells(exactness.PAGE, "simclr") == ["4e-13", "8e-13", "6e-5", "1e-4", "4e-13"]
     assert cells(exactness.PAGE, "loss")[0] == "1e-13 (simclr)"
-    assert "4 of 4 are below 1e-09; in 8 of 8" in exactness.PAGE.read_text()
+    assert "6 of 6 are below 1e-09; in 10 of 10" in exactness.PAGE.read_text()
 
 
 def test_a_run_is_killed_in_writing_resumed_and_compared(kept):
