@@ -96,8 +96,8 @@ def processes() -> Iterator[str]:
     yield f"\n| method {HEADS}\n{RULE}"
     for name in methods:
         measured = [found.get((name, *column)) for column in COLUMNS]
-        gaps = [max(row[s]["gap"] for s in alike.SORTS if s in row) if row else None for row in measured]
-        yield f"| {name} | {' | '.join(map(told, gaps))} |"
+        largest = [max(row[s]["gap"] for s in alike.SORTS if s in row) if row else None for row in measured]
+        yield f"| {name} | {' | '.join(map(told, largest))} |"
 
 
 def kills() -> Iterator[str]:
