@@ -18,7 +18,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -48,12 +48,14 @@ class Recipe:
     settings: of `pretrain`, nested as in a YAML file.
     kind: the methods that it may be compared with.
     trivial: what the loss would be for a network that has learnt nothing, where the recipe says so.
+    after: settings that name an earlier run, each with the recipe of that run.
     """
 
     name: str
     settings: dict[str, Any]
     kind: str
     trivial: float | None = None
+    after: Mapping[str, "Recipe"] = field(default_factory=dict)
 
     @property
     def method(self) -> str:
@@ -67,12 +69,13 @@ class Recipe:
 
     @property
     def fingerprint(self) -> str:
-        return hashlib.sha256(json.dumps(self.settings, sort_keys=True).encode()).hexdigest()[:12]
+        said = {**self.settings, **{key: one.fingerprint for key, one in self.after.items()}}
+        return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()[:12]
 
-    def write(self, path: Path) -> None:
-        """As a file for `tapetum pretrain --config`."""
+    def write(self, path: Path, earlier: Mapping[str, str] | None = None) -> None:
+        """As a file for `tapetum pretrain --config`. earlier: the runs that `after` asks for."""
         path.parent.mkdir(parents=True, exist_ok=True)
-        config.write(path, config.flattened(self.settings))
+        config.write(path, {**config.flattened(self.settings), **(earlier or {})})
 
 
 def recipes(budget: str) -> dict[str, Recipe]:
@@ -91,12 +94,13 @@ def beside_lightly() -> dict[str, Recipe]:
 def recipe(file: Path) -> Recipe:
     """What a file says, and for two minutes what its kind adds."""
     said = yaml.safe_load(file.read_text())
-    kind, trivial = said.pop("kind", ""), said.pop("trivial", None)
+    kind, trivial, after = said.pop("kind", ""), said.pop("trivial", None), said.pop("after", {})
     said["method"] = {"name": file.stem, **(said.get("method") or {})}
     if "encoder" not in said:
         kind = kind or kind_of(said["method"]["name"])
         said = {**KINDS[kind], "image_size": 32, **said}
-    return Recipe(file.stem, said, kind, trivial)
+    earlier = {key: recipe(file.with_stem(name)) for key, name in after.items()}
+    return Recipe(file.stem, said, kind, trivial, earlier)
 
 
 def kind_of(method: str) -> str:
@@ -111,16 +115,19 @@ def kind_of(method: str) -> str:
     return {1: "one view", 2: "two views"}.get(len(list(leaves(made.views))), "many views")
 
 
-def train(one: Recipe, seed: int, out: Path) -> tuple[float, bool]:
-    """Train as a user would; gives the seconds, and whether it ran in one go."""
+def train(one: Recipe, seed: int, folder: Path) -> tuple[Path, float, bool]:
+    """Train as a user would; gives the run, its seconds without earlier ones', and whether it ran in one
+    go."""
+    earlier = {key: str(train(first, seed, folder)[0]) for key, first in one.after.items()}
+    out = folder / f"{one.name}-{one.fingerprint}-{seed}"
     fresh = not (out / "config.yaml").exists()
     written = out.with_suffix(".yaml")
-    one.write(written)
+    one.write(written, earlier)
     command = [sys.executable, "-m", "tapetum", "pretrain", str(rows.data("cifar10.zip"))]
     command += ["--out", str(out), "--resume", "auto", "--config", str(written), "--seed", str(seed)]
     began = time.monotonic()
     subprocess.run(command, check=True, cwd=ROOT)
-    return time.monotonic() - began, fresh
+    return out, time.monotonic() - began, fresh
 
 
 def measure(encoder: Any) -> dict[str, Any]:
@@ -170,8 +177,7 @@ def learn(one: Recipe, seed: int, budget: str, file: Path) -> None:
     done = {(r["row"], r["seed"], r.get("recipe")) for r in rows.kept(file)}
     if (one.name, seed, one.fingerprint) in done:
         return
-    out = ROOT / "runs" / budget / f"{one.name}-{one.fingerprint}-{seed}"
-    seconds, one_go = train(one, seed, out)
+    out, seconds, one_go = train(one, seed, ROOT / "runs" / budget)
     metrics, looks = read_lines(out / "metrics.jsonl"), read_lines(out / "health.jsonl")
     health = looks[-1]
     steps = [m for m in metrics if "rate" in m]
@@ -184,6 +190,7 @@ def learn(one: Recipe, seed: int, budget: str, file: Path) -> None:
             "method": one.method,
             "kind": one.kind,
             "recipe": one.fingerprint,
+            **({"after": [first.name for first in one.after.values()]} if one.after else {}),
             "seconds": round(seconds, 1),
             "one_go": one_go,
             "epochs": round(metrics[-1]["epoch"], 2),

@@ -67,7 +67,7 @@ images, as if they were others for either. *Tells apart*: how much more the loss
 of different images are put together, in its standard errors; for one view, the loss beside that
 of a network that has learnt nothing, where the recipe names it. *Health*: what the run said of
 itself at its end, and how many of its ten or so looks called it sick. Rate and memory are those
-of training."""
+of training. *After* another: it went on from that one's run, whose time comes on top."""
 
 
 def watching(trained: Rows) -> str:
@@ -98,7 +98,8 @@ def table(found: Rows, cells: Callable[[Rows, Rows], dict[str, str]]) -> str:
     """A line for each name."""
     lines: list[str] = []
     for name, group in groups(found):
-        row = {"": name, **cells(group, found)}
+        earlier = "".join(f", after {first}" for first in group[0].get("after", []))
+        row = {"": name + earlier, **cells(group, found)}
         if not lines:
             lines = [f"| {' | '.join(row)} |", "|---" + "|---:" * (len(row) - 1) + "|"]
         lines.append(f"| {' | '.join(row.values())} |")

@@ -100,7 +100,8 @@ def many(most: int, folder: Path) -> Path:
     small = Features(
         F.adaptive_avg_pool2d(x, 4).flatten(1).numpy(), found.source, found.subject, {}, found.keys
     )
-    parts = [nearest(small.x, part, atlases.NEAR) for part in np.array_split(np.arange(most), most // 1000)]
+    queries = np.array_split(np.arange(most), -(-most // 1000))
+    parts = [nearest(small.x, part, atlases.NEAR) for part in queries]
     near, likeness = (np.concatenate([part[i] for part in parts]) for i in (0, 1))
     shown = Atlas(small, most, *atlases.flat(small.x, 0), near, likeness, classes=found.classes or [])
     sections = [map_section(shown), neighbour_section(shown, atlases.queries(shown, 8, 0))]
@@ -158,7 +159,8 @@ def map(chromium: Any, folder: Path, rounds: int) -> dict[str, Any]:
         "filter": lambda i: "document.querySelectorAll('#legend button')[1].click()",
     }
     found |= each(tab, acts, rounds)
-    assert int(tab.locator("#selection").get_attribute("data-count")) > 0
+    taken = int(tab.locator("#selection").get_attribute("data-count") or 0)
+    assert taken > 0, "the lasso has selected nothing"
     return found
 
 
@@ -209,13 +211,13 @@ def run(folder: Path, i: int) -> None:
 PARTS = {"report": report, "map": map, "runs": runs}
 
 
-def main() -> None:
+def main(words: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--only", default=",".join(PARTS))
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--note", help="what a reader of the rows must know, such as what else ran")
     parser.add_argument("--dry", action="store_true")
-    given = parser.parse_args()
+    given = parser.parse_args(words)
     for part in rows.chosen(given.only, PARTS):
         with tempfile.TemporaryDirectory() as folder, browser() as chromium:
             measured = PARTS[part](chromium, Path(folder), given.rounds)

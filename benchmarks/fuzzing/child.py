@@ -114,6 +114,7 @@ def guided(atheris: Any, feeding: Feeding, inputs: list[bytes], seed: int) -> No
 
     options = [f"-seed={seed + 1}", "-max_len=65536", "-rss_limit_mb=0", "-malloc_limit_mb=0"]
     options += [f"-handle_{name}=0" for name in ORDINARY] + ["-verbosity=0", "-detect_leaks=0"]
+    options += [f"-artifact_prefix={feeding.folder}/"]  # else what it finds slow lies in the working folder
     atheris.Setup([sys.argv[0], *options, str(corpus)], one, custom_mutator=custom)
     atheris.Fuzz()
 

@@ -103,10 +103,16 @@ def photos(kept, write_photos, monkeypatch):
     monkeypatch.setattr(rows, "data", lambda name: kept / "data")
 
 
-def shortened(name):
-    one = learn.recipe(ROOT / "recipes" / "two-minutes" / f"{name}.yaml")
+def given(name):
+    return learn.recipe(ROOT / "recipes" / "two-minutes" / f"{name}.yaml")
+
+
+def shortened(name, after=None):
+    one = given(name)
     settings = {**one.settings, "steps": 2, "batch_size": 8, "precision": "fp32"}
-    return learn.Recipe(name, {k: v for k, v in settings.items() if k != "epochs"}, one.kind)
+    return learn.Recipe(
+        name, {k: v for k, v in settings.items() if k != "epochs"}, one.kind, after=after or {}
+    )
 
 
 def test_a_method_trains_is_measured_and_is_not_trained_again(kept, photos, monkeypatch):
@@ -117,6 +123,20 @@ def test_a_method_trains_is_measured_and_is_not_trained_again(kept, photos, monk
     (found,) = rows.kept(kept / "rows.jsonl")
     assert found["recipe"] == one.fingerprint and found["loss"] > 0 and found["health"]
     assert (kept / "runs" / "two-minutes" / f"simclr-{one.fingerprint}-0" / "encoder.safetensors").exists()
+
+
+def test_what_comes_after_another_method_goes_on_from_its_run(kept, photos, monkeypatch):
+    monkeypatch.setattr(learn, "measure", lambda encoder: {"knn": 0.5, "linear": 0.6, "error": 0.1})
+    first = shortened("simclr")
+    for name, setting in (("scan", "weights"), ("pcd", "method.teacher")):
+        assert list(given(name).after) == [setting]
+        one = shortened(name, {setting: first})
+        assert one.fingerprint != shortened(name).fingerprint  # a row of one is none of the other
+        learn.learn(one, 0, "two-minutes", kept / "rows.jsonl")
+        folder = kept / "runs" / "two-minutes"
+        said = config.read(folder / f"{name}-{one.fingerprint}-0" / "config.yaml")
+        assert said[setting] == str(folder / f"simclr-{first.fingerprint}-0")
+    assert [row["after"] for row in rows.kept(kept / "rows.jsonl")] == [["simclr"]] * 2
 
 
 @pytest.mark.parametrize("name", ["byol", "mae"])
