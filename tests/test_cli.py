@@ -311,15 +311,15 @@ def test_a_method_of_ones_own_runs_only_when_typed(work, tmp_path, monkeypatch, 
 
 def test_the_skeleton_of_a_method_passes_every_check_and_a_mistake_is_named(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(conformance.alike, "wrong", lambda names: {})  # tests/conformance has it
+    monkeypatch.setattr(conformance.alike, "wrong", lambda names, way="whole": {})  # tests/conformance has it
     assert ask(capsys, "new", "mine.py")[0] == 0
     code, out, _ = ask(capsys, "check", "mine.py")
-    assert code == 0 and out.count("ok  ") == len(conformance.CHECKS) + 1
+    assert code == 0 and out.count("ok  ") == len(conformance.CHECKS) + 2
     mistake = Path("mine.py").read_text().replace('"loss": loss', '"loss": loss.detach()')
     Path("mine.py").write_text(mistake)
     monkeypatch.setattr(conformance, "CHECKS", conformance.CHECKS[:1])
     code, out, err = ask(capsys, "check", "mine.py")
-    assert code == 2 and "BROKEN" in out and err.startswith("error: mine.py fails 1 of 2 checks; the first: ")
+    assert code == 2 and "BROKEN" in out and err.startswith("error: mine.py fails 1 of 3 checks; the first: ")
 
 
 @pytest.mark.parametrize(

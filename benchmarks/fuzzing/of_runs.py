@@ -31,7 +31,7 @@ from tapetum.report.server import Handler, Server
 from tapetum.report.story import plain_settings
 from tapetum.report.training import training
 from tapetum.report.watched import Dashboard
-from tapetum.train import checkpoint, config
+from tapetum.train import checkpoint, config, contents
 from tapetum.views.nest import configured
 
 
@@ -76,7 +76,7 @@ def saved_state(data: bytes, folder: Path) -> None:
     found = checkpoint.newest(place)
     if found:
         net = seeds.small()
-        checkpoint.restore(*found, net, torch.optim.SGD(net.parameters(), lr=0.1, momentum=0.9))
+        contents.restore(*found, net, torch.optim.SGD(net.parameters(), lr=0.1, momentum=0.9))
 
 
 def mended_state(data: bytes) -> bytes:

@@ -48,6 +48,8 @@ def pretrain(
     precision: Literal["fp32", "bf16", "fp16"] | None = None,
     compile: bool | None = None,
     devices: Count | Literal["auto", "cpu"] | None = None,
+    parallel: Literal["data", "sharded"] | None = None,
+    grad_checkpointing: bool | None = None,
     workers: Whole | None = None,
     resume: str | None = None,
     plan: bool = False,
@@ -90,6 +92,8 @@ def pretrain(
         precision: what to compute in. [what the hardware is fast in]
         compile: have torch compile the encoder's blocks; worth it on GPUs in long runs. [false]
         devices: auto (all GPUs), cpu, or a number of processes. [auto]
+        parallel: what processes share: data, or sharded, the weights as well, which large ones need. [data]
+        grad_checkpointing: true computes blocks anew in the backward pass, for less memory. [false]
         workers: threads that read images. [one a core]
         resume: a run to go on with; auto starts or goes on with --out.
         plan: print every setting with its reason, and the measured cost, and stop.

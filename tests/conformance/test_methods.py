@@ -12,8 +12,9 @@ def test_method(one, name):
     one(find(name))
 
 
-def test_every_method_is_the_same_on_two_processes_as_on_one():
-    assert alike.wrong(names()) == {}
+@pytest.mark.parametrize("way", alike.WAYS)
+def test_every_method_is_the_same_on_two_processes_as_on_one(way):
+    assert alike.wrong(names(), way=way) == {}
 
 
 def test_some_are_the_same_on_four():

@@ -5,13 +5,14 @@ import re
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from small_methods import prepared
 from tapetum import encoders
 from tapetum.base.errors import TapetumError
 from tapetum.methods import find
 from tapetum.parts.lab import colours
-from tapetum.train import checkpoint, optimizer, sandbox, setup
+from tapetum.train import checkpoint, contents, optimizer, sandbox, setup
 from tapetum.train.optimizer import OptimizerSettings
 from tapetum.views.nest import leaves, whole_patches
 
@@ -289,11 +290,11 @@ def test_multi_task_is_saved_with_one_name_for_the_encoder_and_restored(tmp_path
     method, opt = made(0)
     sandbox.train(method, 2)
     path = checkpoint.save(tmp_path, 2, method, opt, {}, keep=1)
-    names = checkpoint.load_file(path / "method.safetensors")
+    names = load_file(path / "method.safetensors")
     assert not any("tasks.rotation.encoder" in n or "tasks.byol.encoder" in n for n in names)
     other, opt = made(1)
     folder, facts = checkpoint.newest(tmp_path)
-    checkpoint.restore(folder, facts, other, opt)
+    contents.restore(folder, facts, other, opt)
     assert sandbox.changed(sandbox.state(method), sandbox.state(other)) == []
     assert other.tasks["byol"].encoder is other.encoder is other.tasks["rotation"].encoder
 

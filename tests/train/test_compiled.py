@@ -8,7 +8,8 @@ from tapetum import encoders
 from tapetum.base.files import read_lines
 from tapetum.methods import find
 from tapetum.train import sandbox
-from tapetum.train.compiled import blocks, compile_blocks
+from tapetum.train.blocks import blocks
+from tapetum.train.compiled import compile_blocks
 
 
 @pytest.mark.parametrize(

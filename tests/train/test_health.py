@@ -89,6 +89,9 @@ def everywhere(**values: Any) -> list[dict]:
     return [row | values for row in history()]
 
 
+STILL = everywhere(loss=5.0, losses=[5.0, 5.1, 4.9, 5.0], gap=0.0)
+STILL[-1]["step"] = 200
+
 SICK = {
     "broken": (history(broken="the loss is nan at step 99"), "diverging", "nan at step 99"),
     "not finite": (history(finite=0.0), "diverging", "not finite"),
@@ -98,7 +101,7 @@ SICK = {
     "constant": (everywhere(differ=0.0), "flat", "all alike"),
     "one colour": (everywhere(within=0.0), "flat", "one colour"),
     "frozen": (everywhere(encoder_weights=7.0), "flat", "no weight of the encoder"),
-    "still": (everywhere(loss=5.0, losses=[5.0, 5.1, 4.9, 5.0], gap=0.0), "flat", "as at first"),
+    "still": (STILL, "flat", "as at first"),
     "no label": (everywhere(reads_labels=1.0, classes=0.0), "not learning from its labels", "no image has"),
     "one class": (
         everywhere(reads_labels=1.0, classes=1.0),
@@ -132,10 +135,35 @@ def test_healthy_histories_are_called_healthy():
         history(spread=0.02),  # as of masked methods
         everywhere(encoder_weights=7.0, resting=1.0),  # as of BEiT while it learns its codes
         everywhere(knn=0.13),  # labels that nothing reads
-        [*everywhere(loss=5.0, losses=[5.0] * 4)[:3], history(loss=5.0, losses=[5.0] * 4)[-1]],  # gap grows
+        [*STILL[:3], history(loss=5.0, losses=[5.0] * 4, step=200)[-1]],  # its gap grows
         [row | {"loss": loss, "losses": [loss] * 4} for row, loss in zip(history(), (1.0, 6.5, 6.4, 6.3))],
     ):
         assert not judge(healthy).sick, judge(healthy)
+
+
+def test_a_loss_is_compared_while_it_asks_for_the_same():
+    back = history(loss=7.0, losses=[7.0] * 4)
+    assert judge(back).word == "diverging"
+    for row, targets in zip(back, (0, 1, 1, 2)):
+        row["targets"] = targets  # set anew just before the last look
+    assert judge(back).word == "learning"
+    back[-2]["targets"] = 2
+    assert judge(back).word == "learning"  # as a first loss may be below the second
+    back[-3]["targets"], back[-3]["loss"], back[-2]["loss"] = 2, 5.0, 3.0
+    assert judge(back).word == "diverging"
+    slow = everywhere(loss=5.0, losses=[5.0, 5.1, 4.9, 5.0], gap=0.0)
+    assert judge(slow).word == "learning" and judge(STILL).word == "flat"  # before step 200 and then
+    assert judge([STILL[0], *(row | {"targets": 1} for row in STILL[1:])]).word == "flat"
+    assert judge([*STILL[:3], STILL[3] | {"targets": 1}]).word == "learning"
+
+
+def test_who_sets_targets_anew_is_known():
+    assert [watch.sets_targets(sandbox.build(find(name))) for name in ("sela", "simclr")] == [True, False]
+    several = find("multi_task")
+    assert watch.sets_targets(
+        sandbox.build(several, methods=("simclr", "sela"), settings=("sela.prototypes=8",))
+    )
+    assert not watch.sets_targets(sandbox.build(several, methods=("simclr", "colourisation")))
 
 
 def test_labels_learnt_by_heart_do_not_hide_that_they_said_nothing():

@@ -193,7 +193,7 @@ def test_usual_rates_grow_with_the_batch():
 
 @pytest.mark.parametrize("name", NAMES)
 def test_every_optimiser_learns_and_goes_on_bit_equal(name, tmp_path):
-    from tapetum.train import checkpoint
+    from tapetum.train import checkpoint, contents
 
     settings = OptimizerSettings(name=name, lr=1.0 if name == "lars" else 0.02)
 
@@ -220,7 +220,7 @@ def test_every_optimiser_learns_and_goes_on_bit_equal(name, tmp_path):
     other, other_opt = fresh()
     found = checkpoint.newest(tmp_path)
     assert found and found[0] == path
-    checkpoint.restore(*found, other, other_opt)
+    contents.restore(*found, other, other_opt)
     assert run(other, other_opt, 10, 24) == losses[10:]
     assert sandbox.changed(sandbox.state(method), sandbox.state(other)) == []
 

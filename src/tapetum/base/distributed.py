@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Iterable
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -80,9 +81,9 @@ def average_gradients(parameters: Iterable[torch.nn.Parameter]) -> None:
 
     What has a gradient on no process keeps none, so that an optimiser's averages rest as on one process.
     """
-    if world() == 1:
-        return
     learning = [p for p in parameters if p.requires_grad]
+    if world() == 1 or not learning:
+        return
     reached = total(torch.tensor([float(p.grad is not None) for p in learning]))
     by_type: dict[torch.dtype, list[torch.Tensor]] = {}
     for p, count in zip(learning, reached.tolist()):
@@ -99,11 +100,23 @@ def average_gradients(parameters: Iterable[torch.nn.Parameter]) -> None:
 
 
 def start() -> bool:
-    """Join the process group that torchrun describes in the environment; True when there is one."""
+    """Join the process group that torchrun describes in the environment; True where this joined one."""
     if int(os.environ.get("WORLD_SIZE", "1")) < 2 or dist.is_initialized():
-        return world() > 1
+        return False
     cuda = torch.cuda.is_available()
     if cuda:
         torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
-    dist.init_process_group("cpu:gloo,cuda:nccl" if cuda else "gloo")  # numbers to log stay on the CPU
+    dist.init_process_group("cpu:gloo,cuda:nccl" if cuda else "gloo", **_meeting())  # numbers stay on the CPU
     return True
+
+
+def _meeting() -> dict[str, Any]:
+    """Where processes find each other, if not where torch looks: torchrun keeps one store through all of its
+    restarts, in which they would find those that died (pytorch issues 135712 and 167288). On one machine each
+    start gets a part of its own; on several, machines count restarts differently, see docs/clusters.md."""
+    said = os.environ
+    if said.get("TORCHELASTIC_USE_AGENT_STORE") != "True" or said.get("GROUP_WORLD_SIZE") != "1":
+        return {}
+    store = dist.TCPStore(said["MASTER_ADDR"], int(said["MASTER_PORT"]), is_master=False)
+    own = dist.PrefixStore(f"start {said['TORCHELASTIC_RESTART_COUNT']}", store)
+    return {"store": own, "rank": int(said["RANK"]), "world_size": int(said["WORLD_SIZE"])}

@@ -63,6 +63,12 @@ def _umask() -> int:
     return mask
 
 
+def digest(path: Path) -> str:
+    """SHA-256 of a file."""
+    with path.open("rb") as handle:
+        return hashlib.file_digest(handle, "sha256").hexdigest()
+
+
 def sync(path: Path) -> None:
     """Flush a file or a folder to the disk, so that a rename survives a power cut."""
     handle = os.open(path, os.O_RDONLY)

@@ -81,9 +81,9 @@ class Canvas:
     def _layout(self) -> Layout | None:
         return self.source.store.layout(self.source.keys)
 
-    def order(self, seed: int, epoch: int) -> torch.Tensor:
+    def order(self, seed: int, epoch: int, batch: int = 1) -> torch.Tensor:
         """The order [N] in which an epoch shows the images; the same whether they are held or not."""
-        return order(seed, epoch, len(self), self._layout)
+        return order(seed, epoch, len(self), self._layout, batch)
 
     def shown(self, indices: torch.Tensor) -> torch.Tensor:
         """Which images [B] were really given for these fetched indices [B]: damaged ones have stand-ins."""

@@ -6,11 +6,13 @@ from tapetum.base import random
 from tapetum.data.stores import Layout
 
 
-def order(seed: int, epoch: int, n: int, layout: Layout | None = None) -> torch.Tensor:
+def order(seed: int, epoch: int, n: int, layout: Layout | None = None, batch: int = 1) -> torch.Tensor:
     """A permutation of range(n) [n] int64, the same on every machine and for any number of processes.
 
     Where reading in any order is fast, all orders are equally likely. Else the runs of a layout come in
-    random order, `layout.lanes` of them side by side; each is shuffled in itself, and read once.
+    random order, `layout.lanes` of them side by side; each is shuffled in itself, and read once. The images
+    of a batch then stand lane by lane, so that a process, whose share is a stretch of the batch, reads few
+    lanes that others read, too.
     """
     if layout is None:
         return random.order(seed, epoch, n)
@@ -18,7 +20,7 @@ def order(seed: int, epoch: int, n: int, layout: Layout | None = None) -> torch.
     length = torch.bincount(run)  # [R]
     runs, lanes = len(length), layout.lanes
     if runs <= lanes:
-        return random.order(seed, epoch, n)
+        return _by_lane(random.order(seed, epoch, n), run, batch)
     rows = -(-runs // lanes)
     dealt = torch.full((rows * lanes,), runs)  # which run stands where; an empty one fills the last row
     dealt[:runs] = random.order(seed, epoch, runs)
@@ -35,4 +37,12 @@ def order(seed: int, epoch: int, n: int, layout: Layout | None = None) -> torch.
     place = torch.empty(n, dtype=torch.float64)  # of an image in its run
     place[shuffled] = (every - first).double()
     apart = random.uniform(seed, epoch, every, "lane").double()  # so that lanes take no fixed turns
-    return ((begin[run] + place + apart) / whole[run]).argsort(stable=True)
+    lane = torch.empty(runs + 1, dtype=torch.int64)
+    lane[dealt] = torch.arange(len(dealt)) % lanes
+    return _by_lane(((begin[run] + place + apart) / whole[run]).argsort(stable=True), lane[run], batch)
+
+
+def _by_lane(shown: torch.Tensor, lane: torch.Tensor, batch: int) -> torch.Tensor:
+    """An order [n] with each batch of it sorted by the lanes [n] that images are of."""
+    step = torch.arange(len(shown)) // batch
+    return shown[(step * (int(lane.max()) + 1) + lane[shown]).argsort(stable=True)]

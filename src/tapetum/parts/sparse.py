@@ -38,8 +38,13 @@ def sparse(net: nn.Module, shown: Tensor) -> Iterator[None]:
 
     What spreads (convolution, pooling) gets zeros for hidden places, those of the image among them, and batch
     norm counts shown places alone, over all processes. Weights and their names stay as they are. What the net
-    gives at hidden places means nothing.
+    gives at hidden places means nothing. Raises TapetumError for nets that compute anew in the backward pass.
     """
+    if any(getattr(module, "computed_anew", False) for module in net.modules()):
+        raise TapetumError(
+            "grad_checkpointing computes blocks anew in the backward pass, where this method hides no places "
+            "of a ConvNet any more; leave it out, or use a masked method for ViTs."
+        )
     mask = partial(at, shown, {})
     with ExitStack() as stack:
         for module in net.modules():

@@ -8,7 +8,7 @@ from tapetum.base.errors import TapetumError
 from tapetum.data.source import Source
 from tapetum.encoders import Encoder, load
 from tapetum.report.story import Story
-from tapetum.train import checkpoint, config, defaults, setup
+from tapetum.train import checkpoint, config, contents, defaults, setup
 
 
 def encoder_of(told: Story, source: Source) -> tuple[Encoder, str]:
@@ -33,7 +33,7 @@ def encoder_of(told: Story, source: Source) -> tuple[Encoder, str]:
         with torch.random.fork_rng(devices=[]):  # weights are drawn, then replaced
             groups = config.parsed(groups, value["method"])
             method, _ = setup.network(value, groups, source, filled=False)
-        checkpoint.restore_method(path, method)
+        contents.restore_method(path, method)
     except KeyError as error:
         raise TapetumError(f"config.yaml does not describe a run: it has no {error}.") from error
     step = f"its newest checkpoint, step {facts['step']:,} of {told.steps:,}"

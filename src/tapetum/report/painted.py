@@ -8,7 +8,7 @@ from tapetum.base.errors import TapetumError
 from tapetum.report.page import Html, Section, paragraph, picture, tag
 from tapetum.report.sheet import Sample, tile
 from tapetum.report.story import Story
-from tapetum.train import checkpoint
+from tapetum.train import checkpoint, contents
 
 SIDE = 112  # of a picture, in pixels
 
@@ -25,7 +25,7 @@ def section(told: Story, sample: Sample | str) -> Section:
         if newest is None:
             return made
         path, facts = newest
-        checkpoint.restore_method(path, method)
+        contents.restore_method(path, method)
         method.eval()
         with torch.no_grad():
             made.parts += _figures(method.paint(sample.batch), facts["step"])

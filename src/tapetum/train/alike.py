@@ -13,10 +13,11 @@ from torch.nn import functional as F
 from tapetum.base import distributed
 from tapetum.base.torchvision_compat import timm
 from tapetum.methods.method import Method
-from tapetum.train import launch, sandbox, sync_norm
+from tapetum.train import launch, sandbox, sharding, sync_norm
 
 STEPS, RATE = 3, 0.05
 IMAGES = 41  # two batches of 16 an epoch; nine wait for another, and no number of processes divides 41
+WAYS = ("whole", "split")  # how several processes may hold weights
 SORTS = ("loss", "gradients", "parameters", "buffers")
 BAR = 1e-9  # in float64
 NOUGHT = 1e-3  # of a sort's largest value: what is smaller may be nought but for rounding
@@ -24,18 +25,20 @@ NOUGHT = 1e-3  # of a sort's largest value: what is smaller may be nought but fo
 Gap = tuple[float, str]  # a relative difference, and whose
 
 
-def learnt(kind: type[Method], dtype: torch.dtype = torch.float64) -> dict[str, Tensor]:
+def learnt(kind: type[Method], dtype: torch.dtype = torch.float64, way: str = "whole") -> dict[str, Tensor]:
     """The loss and all gradients of a few steps in this group of processes, and what the method then holds:
-    parameters (a teacher's, too) and buffers. A name begins with its sort."""
+    parameters (a teacher's, too) and buffers. A name begins with its sort; what is split is put together."""
     data = sandbox.source(IMAGES)
     method = sandbox.build(kind, data=data).to(dtype)
     if distributed.world() > 1:
         sync_norm.synchronise(method)
+    if way == "split":
+        sharding.shard(method, torch.device("cpu"))
     steps: list[dict[str, Tensor]] = []
 
     def note() -> None:
         given = {name: p.grad for name, p in method.named_parameters() if p.grad is not None}
-        steps.append({name: grad.clone() for name, grad in given.items()})
+        steps.append({name: sharding.full(grad).clone() for name, grad in given.items()})
 
     with (
         unrounded_positions()
@@ -45,7 +48,7 @@ def learnt(kind: type[Method], dtype: torch.dtype = torch.float64) -> dict[str, 
     found |= {
         f"gradients {name} of step {i}": grad for i, step in enumerate(steps) for name, grad in step.items()
     }
-    found |= {f"parameters {name}": p.detach() for name, p in method.named_parameters()}
+    found |= {f"parameters {name}": sharding.full(p.detach()) for name, p in method.named_parameters()}
     return found | {f"buffers {name}": buffer for name, buffer in method.named_buffers()}
 
 
@@ -98,26 +101,28 @@ def _apart(one: Tensor | None, other: Tensor | None) -> float:
     return apart if apart < float("inf") else float("inf")  # what is no number, too
 
 
-def _share(names: list[str], dtype: str, folder: str) -> None:
+def _share(names: list[str], dtype: str, way: str, folder: str) -> None:
     """What each of several processes does for `compared`."""
     from tapetum.methods import find
 
     torch.set_num_threads(1)
     with launch.group():
         for i, name in enumerate(names):
-            found = learnt(find(name), getattr(torch, dtype))
+            found = learnt(find(name), getattr(torch, dtype), way)
             own = {n: t.contiguous().clone() for n, t in found.items()}
             save_file(own, Path(folder) / f"{i}-{distributed.rank()}.safetensors")
 
 
-def compared(names: list[str], world: int = 2, dtype: str = "float64") -> dict[str, dict[str, Gap]]:
+def compared(
+    names: list[str], world: int = 2, dtype: str = "float64", way: str = "whole"
+) -> dict[str, dict[str, Gap]]:
     """How far each method is in `world` processes from what it is in one, by sort; and under "apart" how
-    far apart the processes themselves are."""
+    far apart the processes themselves are. way: of WAYS."""
     from tapetum.methods import find
 
     found = {}
     with tempfile.TemporaryDirectory() as folder:
-        launch.spawn(world, _share, {"names": names, "dtype": dtype, "folder": folder})
+        launch.spawn(world, _share, {"names": names, "dtype": dtype, "way": way, "folder": folder})
         for i, name in enumerate(names):
             one = learnt(find(name), getattr(torch, dtype))
             first, *others = (load_file(Path(folder) / f"{i}-{rank}.safetensors") for rank in range(world))
@@ -126,18 +131,18 @@ def compared(names: list[str], world: int = 2, dtype: str = "float64") -> dict[s
     return found
 
 
-def wrong(names: list[str], world: int = 2) -> dict[str, str]:
+def wrong(names: list[str], world: int = 2, way: str = "whole") -> dict[str, str]:
     """A sentence for each method that in float64 is not the same in `world` processes as in one, within 1e-9
     of every loss, gradient, parameter and buffer, or not the same in all processes bit for bit."""
-    said = {}
-    for name, found in compared(names, world).items():
+    said, how = {}, " with split weights" if way == "split" else ""
+    for name, found in compared(names, world, way=way).items():
         between, odd = found.pop("apart")
         gap, worst = max(found.values())
         if gap >= BAR:
             said[name] = (
-                f"on {world} processes {worst} differs by {gap:.2g} of its size from one process. Is the "
-                "loss a sum over images rather than a mean, or does it need what the other process holds "
-                "(base.distributed.gather)?"
+                f"on {world} processes{how} {worst} differs by {gap:.2g} of its size from one "
+                "process. Is the loss a sum over images rather than a mean, or does it need what the other "
+                "process holds (base.distributed.gather)?"
             )
         elif between:
             said[name] = f"{odd} is not the same in all of {world} processes: it differs by {between:.2g}."

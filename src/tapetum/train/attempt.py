@@ -10,6 +10,7 @@ from tapetum.base.console import warn
 from tapetum.base.errors import TapetumError, TrainingFailed
 from tapetum.parts.state import BatchNorm
 from tapetum.train.feed import Feed
+from tapetum.train.sharding import local
 
 SHORT = ("out of memory", "can't allocate memory", "ALLOC_FAILED")  # torch's CPU and CUDA's libraries
 
@@ -51,8 +52,8 @@ def finite(*numbers: Tensor) -> bool:
 
 
 def sound(module: nn.Module) -> bool:
-    """Whether all that a module remembers is finite."""
-    return all(bool(t.isfinite().all()) for t in module.state_dict().values())
+    """Whether all that a module remembers is finite; of split weights, what this process holds."""
+    return all(bool(local(t).isfinite().all()) for t in module.state_dict().values())
 
 
 def ran_out(error: BaseException) -> bool:
@@ -62,18 +63,23 @@ def ran_out(error: BaseException) -> bool:
     return isinstance(error, RuntimeError) and any(text in str(error) for text in SHORT)
 
 
-def halve(feed: Feed, step: int, crowded: bool) -> None:
+def halve(feed: Feed, step: int, crowded: bool, apart: bool = False) -> None:
     """Give the step after `step` its images in smaller portions; the batch stays what it is.
 
-    crowded: the network sees a portion as one, by its batch norms. Raises TrainingFailed where there is
-    nothing to halve. Of several processes one cannot go back alone, since the others wait for it in the
-    midst of the step: Shortage ends them all.
+    crowded: the network sees a portion as one, by its batch norms.
+    apart: weights are split over processes, which takes no portions (sharding.check).
+    Raises TrainingFailed where there is nothing to halve. Of several processes one cannot go back alone, for
+    the others wait for it in the midst of the step: Shortage ends them all.
     """
     share, micro = feed.batch_size // distributed.world(), feed.micro_batch
     smaller = micro // 2
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
     what = f"memory ran out in step {step + 1:,} with {micro} image{'s' * (micro > 1)} at once"
+    if apart:
+        raise TrainingFailed(
+            f"{what} on one of the processes; --resume with --grad-checkpointing true, or on more processes."
+        )
     if not smaller:
         raise TrainingFailed(
             f"{what}, the fewest there can be; a smaller --encoder or --image-size needs less."

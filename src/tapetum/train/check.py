@@ -218,3 +218,4 @@ def check(name: str) -> Iterator[tuple[str, str | None]]:
             problem = f"{type(error).__name__}: {error}"
         yield (one.__doc__ or one.__name__).splitlines()[0], problem
     yield "The same on two processes as on one.", alike.wrong([name]).get(name)
+    yield "The same with weights split over two processes.", alike.wrong([name], way="split").get(name)

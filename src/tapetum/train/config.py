@@ -13,8 +13,8 @@ from tapetum.base.files import read_json, write_atomic
 GROUPS = ("method", "encoder", "optimizer", "views")
 NAMED = ("method", "encoder")  # groups whose owner is itself a setting, `method: simclr`
 MACHINE = (  # what may change when a run goes on
-    *("devices", "workers", "micro_batch", "eval_every", "test_data", "log_every", "logger"),
-    *("checkpoint_steps", "keep_checkpoints", "resume", "out", "stop_when"),
+    *("devices", "parallel", "grad_checkpointing", "workers", "micro_batch", "eval_every", "test_data"),
+    *("log_every", "logger", "checkpoint_steps", "keep_checkpoints", "resume", "out", "stop_when"),
     *("skips", "rollbacks", "read_timeout"),
 )
 BOUND = ("data", "budget", "plan")  # checked by fingerprint, or only of use before a run

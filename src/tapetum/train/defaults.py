@@ -18,6 +18,8 @@ PLAIN = {  # what needs no look at the data
     "labels": "auto",
     "seed": 0,
     "devices": "auto",
+    "parallel": "data",
+    "grad_checkpointing": False,
     "log_every": 10,
     "keep_checkpoints": 2,
     "skips": 10,

@@ -59,7 +59,7 @@ class Feed:
         """The images of one step."""
         epoch, at = divmod(step, self.steps_per_epoch)
         if getattr(self, "_epoch", None) != epoch:
-            self._epoch, self._order = epoch, self.canvas.order(self.seed, epoch)
+            self._epoch, self._order = epoch, self.canvas.order(self.seed, epoch, self.batch_size)
         return self._order[at * self.batch_size : (at + 1) * self.batch_size]
 
     def plan(self, step: int) -> Tensor:

@@ -27,7 +27,7 @@ def count(devices: "str | int") -> int:
 
     Raises TapetumError for anything else, or for more GPUs than there are.
     """
-    if launched():
+    if "WORLD_SIZE" in os.environ:
         return int(os.environ["WORLD_SIZE"])
     gpus = torch.cuda.device_count()
     if devices in ("auto", None):

@@ -13,6 +13,7 @@ from tapetum.base import distributed
 from tapetum.base.memory import keep_freed
 from tapetum.encoders.chunks import in_chunks, mixes
 from tapetum.methods.method import Method
+from tapetum.train import sharding
 from tapetum.train.attempt import Statistics, finite, halve, ran_out
 from tapetum.train.feed import Feed
 
@@ -69,7 +70,8 @@ def fit(
                 torch.manual_seed(hash((seed, step, distributed.rank())))
                 set_rates(step / steps)
                 if step % feed.steps_per_epoch == 0 and begun != step:
-                    method.before_epoch(step / steps, partial(_over, method, feed, device, dtype))
+                    with sharding.opened(method):
+                        method.before_epoch(step / steps, partial(_over, method, feed, device, dtype))
                     begun = step
                 with in_chunks(method, feed.micro_batch if feed.micro_batch < len(batch) else None):
                     with torch.autocast(device.type, dtype=dtype, enabled=dtype is not None):
@@ -81,10 +83,11 @@ def fit(
                 optimizer.zero_grad(set_to_none=True)
                 if not (halving and ran_out(error)):
                     raise
-            halve(feed, step, mixes(method))
+            halve(feed, step, mixes(method), sharding.is_split(method))
             batches = feed.batches(step, steps)
         kept, numbers = out.pop("keep", {}), averaged(out)
-        norm, taken = _update(optimizer, parameters, clip, scaler, numbers["loss"])
+        with sharding.mixing(parameters):
+            norm, taken = _update(optimizer, parameters, clip, scaler, numbers["loss"])
         if taken:
             method.after_step((step + 1) / steps, gathered(kept))
         else:
@@ -132,15 +135,17 @@ def _update(
     loss: Tensor,
 ) -> tuple[Tensor, bool]:
     """Average the gradients over processes, clip them, and take the step unless they or the loss (the mean
-    over processes) are not finite. Gives the gradient's norm and whether the step was taken.
+    over processes) are not finite. Gives the gradient's norm, over all parts of split weights, and whether
+    the step was taken: all processes decide alike.
 
     On a GPU the one wait for the numbers to log comes here, before the step is taken and not after it: as
     many waits, and the same work between two of them.
     """
-    distributed.average_gradients(parameters)  # first: what overflows in one process overflows in all
+    whole = [p for p in parameters if not sharding.split(p)]
+    distributed.average_gradients(whole)  # first: what overflows in one process overflows in all
     if scaler:
         scaler.unscale_(optimizer)
-    norm = torch.nn.utils.clip_grad_norm_(parameters, clip if clip else float("inf")).cpu()
+    norm = sharding.full(torch.nn.utils.clip_grad_norm_(parameters, clip if clip else float("inf"))).cpu()
     taken = finite(loss, norm)
     if scaler:
         if taken:

@@ -18,6 +18,7 @@ from tapetum.train.attempt import sound
 from tapetum.train.health.watch import Watch
 from tapetum.train.loop import Step
 from tapetum.train.setup import Job
+from tapetum.train.sharding import is_split
 
 FILE = "mishaps.jsonl"
 LOWER = 0.5  # of the learning rate, each time that a run goes back
@@ -121,13 +122,14 @@ class Mishaps:
 
 
 def saving(steps: Iterator[Step], method: nn.Module, save: Callable[[Step], None]) -> Iterator[Step]:
-    """The steps; where the next cannot be done (images out of reach, no memory), `save` is called first."""
+    """The steps; where the next cannot be done (images out of reach, no memory), `save` is called first,
+    unless weights are split: others have parts of them, and wait in the midst of a step."""
     step = None
     try:
         for step in steps:
             yield step
     except TapetumError:
-        if step and sound(method):
+        if step and not is_split(method) and sound(method):
             save(step)
         raise
 

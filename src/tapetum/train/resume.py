@@ -6,10 +6,12 @@ from typing import Any
 
 import torch
 
+from tapetum.base import distributed
 from tapetum.base.console import warn
 from tapetum.base.errors import TapetumError
-from tapetum.base.files import read_lines, short_id, write_lines
-from tapetum.train import checkpoint, config, setup, stranger
+from tapetum.base.files import digest, read_lines, short_id, write_lines
+from tapetum.train import config, setup, stranger
+from tapetum.train.sharding import is_split
 
 
 def where(resume: str | None, out: Path | None, plan: bool) -> tuple[bool, Path | None]:
@@ -74,7 +76,7 @@ def _typed_again(method: str | None, folder: Path, sha256: str | None) -> str:
         raise TapetumError(f"{folder} began with a method of somebody's own; to run it, add {again}.")
     if not Path(method).is_file() or Path(method).read_bytes() != copy.read_bytes():
         raise TapetumError(f"{method} is not the method that {folder} began with; that one is {copy}.")
-    if checkpoint.digest(copy) != sha256:
+    if digest(copy) != sha256:
         raise TapetumError(f"{copy} is not what it was when {folder} began; start a new run with it.")
     return str(copy)
 
@@ -85,17 +87,38 @@ def identity(folder: Path) -> str:
     return short_id({n: str(v) for n, v in own.items() if n not in (*config.MACHINE, *config.BOUND)})
 
 
+def known(folder: Path, job: setup.Job, planned: int, scaler: torch.amp.GradScaler | None) -> dict[str, Any]:
+    """What a checkpoint is to know besides method and optimiser. planned: how many images at once were asked
+    for."""
+    return {
+        "run": identity(folder),
+        "method": job.config["method"],
+        "threads": torch.get_num_threads(),
+        "micro_batch": [planned, job.feed.micro_batch],
+        "scaler": scaler.state_dict() if scaler else None,
+    }
+
+
 def taken_up(facts: dict[str, Any], job: setup.Job, scaler: torch.amp.GradScaler | None) -> None:
     """Give a run what its checkpoint knows besides method and optimiser."""
     if scaler and facts["scaler"]:
         scaler.load_state_dict(facts["scaler"])
     planned, portion = facts["micro_batch"]
-    if planned == job.feed.micro_batch:  # else another was asked for
+    if planned == job.feed.micro_batch and not is_split(job.method):  # else another was asked for
         job.feed.micro_batch = portion  # a smaller one where memory ran out
     if facts["threads"] != torch.get_num_threads() and job.device.type == "cpu":
         warn(
             f"the checkpoint was made with {facts['threads']} threads, this process has "
             f"{torch.get_num_threads()}: the last bits may differ."
+        )
+
+
+def check_alike(step: int) -> None:
+    """Refuse to go on where processes have found different checkpoints."""
+    steps = distributed.gather(torch.tensor([step])).tolist()
+    if len(set(steps)) > 1:
+        raise TapetumError(
+            f"the processes would go on from steps {steps}: all must be able to read the same checkpoints."
         )
 
 

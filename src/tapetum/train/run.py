@@ -24,6 +24,7 @@ from tapetum.train.loggers import build as build_loggers
 from tapetum.train.loggers import check as check_loggers
 from tapetum.train.loop import Step, fit
 from tapetum.train.mishaps import GoBack, Mishaps, saving
+from tapetum.train.sharding import opened
 from tapetum.train.skipped import Skipped
 from tapetum.train.stop import REQUEUE, Stop
 
@@ -73,6 +74,7 @@ class Run:
         if facts := checkpoint.load(folder, self.job.method, self.job.optimizer, run):
             self.kept, step = facts, facts["step"]
             resume_.taken_up(facts, self.job, self.scaler)
+        resume_.check_alike(step)
         if self.main and self.metrics.path.exists():
             self.first = resume_.cut(self.metrics.path, step)
         return step
@@ -135,7 +137,8 @@ class Run:
         canvas.on_damage = skipped.note
 
     def _look(self, step: int, bank: online.Sample, held_out: online.Sample | None) -> dict[str, float]:
-        numbers = online.look(self.job.method.product(), bank, held_out)
+        with opened(self.job.method):
+            numbers = online.look(self.job.method.product(), bank, held_out)
         self._write({"step": step, "epoch": step / self.job.feed.steps_per_epoch, **numbers})
         if self.main:
             text = f"epoch {step / self.job.feed.steps_per_epoch:.3g} of {self.job.config['epochs']}"
@@ -181,23 +184,16 @@ class Run:
         return bool(distributed.gather(torch.tensor([due])).any()) if distributed.world() > 1 else due
 
     def _save(self, step: Step, must: bool = False) -> None:
-        """Write a checkpoint; what cannot be written ends the run only where it `must` be."""
-        if self.main:
-            facts: dict[str, Any] = {
-                "run": resume_.identity(self.folder),
-                "method": self.job.config["method"],
-                "threads": torch.get_num_threads(),
-                "micro_batch": [self.planned, self.job.feed.micro_batch],
-                "scaler": self.scaler.state_dict() if self.scaler else None,
-                "health": self.watch.state(),
-                "mishaps": self.mishaps.state(),
-            }
-            folder, keep = self.folder / "checkpoints", self.options["keep_checkpoints"]
-            try:
-                checkpoint.save(folder, step.number, self.job.method, self.job.optimizer, facts, keep)
-            except TapetumError as error:
-                if must:
-                    raise
+        """Write a checkpoint, all processes together; what cannot be written ends the run only if `must`."""
+        facts = resume_.known(self.folder, self.job, self.planned, self.scaler)
+        facts |= {"health": self.watch.state(), "mishaps": self.mishaps.state()}
+        folder, keep = self.folder / "checkpoints", self.options["keep_checkpoints"]
+        try:
+            checkpoint.save(folder, step.number, self.job.method, self.job.optimizer, facts, keep)
+        except TapetumError as error:
+            if must:
+                raise
+            if self.main:
                 warn(f"{error} Training goes on, and the next one is tried in its time.")
         self.last_saved = time.monotonic()
 
@@ -216,7 +212,7 @@ class Run:
             for journal in (self.metrics, self.watch.journal, self.mishaps):
                 journal.close()
             Skipped(self.folder / "skipped.jsonl").add(self.job.canvas.skipped)
-            product.write(self.folder, self.job)
+        product.save(self.folder, self.job.method, self.job.source.classes)
         rows = read_lines(self.metrics.path) if self.main else []
         last = {k: v for row in rows[-5:] for k, v in row.items() if k not in CLOCK}
         return {

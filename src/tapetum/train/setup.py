@@ -11,6 +11,7 @@ from tapetum import encoders
 from tapetum.base import settings
 from tapetum.base.console import say, warn
 from tapetum.base.errors import TapetumError
+from tapetum.base.files import digest
 from tapetum.data import Source, open_data
 from tapetum.data.canvas import Canvas
 from tapetum.encoders.chunks import mixes
@@ -18,10 +19,9 @@ from tapetum.encoders.layers import freeze
 from tapetum.methods import find
 from tapetum.methods.method import Method
 from tapetum.parts.schedule import Ramp
-from tapetum.train import defaults, launch, optimizer, sync_norm
+from tapetum.train import defaults, launch, optimizer, recompute, sharding, sync_norm
 from tapetum.train.anchor import anchored
 from tapetum.train.attempt import parted
-from tapetum.train.checkpoint import digest
 from tapetum.train.compiled import compile_blocks
 from tapetum.train.feed import Feed
 from tapetum.train.optimizer import OptimizerSettings
@@ -77,10 +77,14 @@ def prepare(given: dict[str, Any], groups: dict[str, dict], quiet: bool = False)
     method.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     if world > 1:
         sync_norm.synchronise(method)
+    if value.get("grad_checkpointing"):
+        recompute.blockwise(method)
     if device.type == "cpu" and value["precision"] == "bf16":
         _plain_attention(method)
     if value["compile"]:
         compile_blocks(method)
+    if value.get("parallel") == "sharded":
+        sharding.shard(method, device)
 
     tuned = OptimizerSettings(**groups.get("optimizer", {}))
     if tuned.heads_first is None:
@@ -142,6 +146,9 @@ def settled(
     _check_numbers(value, launch.count(value["devices"]))
     if value["precision"] == "fp16" and launch.device(value["devices"]).type == "cpu":
         raise TapetumError("precision fp16 needs a GPU; on a CPU use bf16 or fp32.")
+    if value.get("parallel") == "sharded":
+        share = value["batch_size"] // launch.count(value["devices"])
+        sharding.check(groups.get("optimizer", {}).get("name"), value["micro_batch"], share)
     if value["keep_close"] and value["weights"] == "none":
         raise TapetumError("keep_close holds a run to the weights that it began with; give --weights, too.")
     return choices, value, *network(value, groups, source)

@@ -13,7 +13,8 @@ from typing import Any
 Row = dict[str, Any]
 
 # Thresholds, chosen on the runs of benchmarks/health.py.
-EARLY = 50  # steps before which flat and collapsing cannot be told from a beginning
+EARLY = 50  # steps before which collapsing and a frozen encoder cannot be told from a beginning
+LATER = 200  # and a loss that stands still; triplets and memory banks begin slowly
 GROWN = 3.0  # times that weights grow between two looks of the first 200 steps
 BACK = 0.5  # share of what the loss had fallen by that it has lost again
 OVERFLOWING = 0.5  # share of the steps whose gradient overflows
@@ -73,6 +74,12 @@ def progress(history: Sequence[Row]) -> str:
     return ", ".join([*said, f"rank {first['rank']:.0f} -> {now['rank']:.0f} of {now['dim']:.0f}"])
 
 
+def comparable(history: Sequence[Row]) -> list[Row]:
+    """The looks at which the loss asked for what it asks for now: where a method sets its targets anew each
+    epoch (clusters, say), the loss jumps without telling anything."""
+    return [row for row in history if row.get("targets", 0) == history[-1].get("targets", 0)]
+
+
 # ---- diverging ----
 
 
@@ -100,7 +107,7 @@ def grew(history: Sequence[Row]) -> Verdict | None:
 
 def lost(history: Sequence[Row]) -> Verdict | None:
     """The loss is back where it was before it fell."""
-    losses = [row["loss"] for row in history]
+    losses = [row["loss"] for row in comparable(history)]
     low = min(range(len(losses)), key=lambda i: losses[i])
     high = max(losses[: low + 1])
     fell = high - losses[low]
@@ -147,10 +154,11 @@ def alike(history: Sequence[Row]) -> Verdict | None:
 
 def still(history: Sequence[Row]) -> Verdict | None:
     """The loss has not fallen, and it does not matter more than at first which views belong together."""
-    first, now = history[0], history[-1]
-    if now["step"] < 2 * EARLY:
+    same = comparable(history)
+    first, now = same[0], same[-1]
+    if now["step"] < LATER or first is now:
         return None
-    fell = max(fall(before["losses"], now["losses"]) for before in history) > LEARNT
+    fell = max(fall(before["losses"], now["losses"]) for before in same) > LEARNT
     learnt = False
     if "gap" in now:
         noise = (now["gap_error"] ** 2 + first.get("gap_error", 0) ** 2) ** 0.5
@@ -200,10 +208,11 @@ def unlabelled(history: Sequence[Row]) -> Verdict | None:
 
 def merged(history: Sequence[Row]) -> Verdict | None:
     """The loss falls, but it is the same for views of different images: all images are one to it."""
-    first, now = history[0], history[-1]
+    same = comparable(history)
+    first, now = same[0], same[-1]
     if now["step"] < EARLY or "gap" not in now:
         return None
-    high = max(row["loss"] for row in history)
+    high = max(row["loss"] for row in same)
     fell = high - now["loss"]
     least = TOLD_APART[now["step"] >= 2 * EARLY]
     if now["gap"] < SHRUNK * first.get("gap", 0):

@@ -20,6 +20,7 @@ from tapetum.train import online
 from tapetum.train.feed import Feed
 from tapetum.train.loop import PRECISIONS
 from tapetum.train.sandbox import mismatched
+from tapetum.train.sharding import opened
 from tapetum.views import Batch
 from tapetum.views.nest import leaves, tensors
 
@@ -121,7 +122,7 @@ def undisturbed(method: nn.Module) -> Iterator[None]:
     modes = [(part, part.training) for part in method.modules()]
     buffers = [(buffer, buffer.clone()) for buffer in method.buffers()]
     gpus = {p.device for p in method.parameters() if p.device.type == "cuda"}
-    with torch.random.fork_rng(list(gpus)), torch.no_grad():
+    with opened(method), torch.random.fork_rng(list(gpus)), torch.no_grad():
         torch.manual_seed(0)  # dropout's: the same at every look
         try:
             yield

@@ -14,6 +14,7 @@ from tapetum.base.console import say
 from tapetum.base.errors import TrainingFailed
 from tapetum.base.files import read_lines, write_lines
 from tapetum.base.journal import Journal
+from tapetum.methods.method import Method
 from tapetum.train import online
 from tapetum.train.health.judge import Verdict, judge
 from tapetum.train.health.probe import Probe
@@ -131,6 +132,8 @@ class Watch:
         if step and not self.job.settings.begun((step - 1) / self.job.steps):
             numbers["resting"] = 1.0  # the heads learn first
         since = step - (self.history[-1]["step"] if self.history else 0)
+        if sets_targets(self.job.method):
+            numbers["targets"] = -(-step // self.job.feed.steps_per_epoch)  # how often they were set
         numbers |= {"steps": since, "spikes": self.spikes, "overflows": self.overflows}
         if self.norms:
             numbers |= {"gradient": median(self.norms), "gradient_most": max(self.norms)}
@@ -170,6 +173,13 @@ class Watch:
     def stops(self) -> bool:
         """Whether the run was sick at two looks in a row; all processes get the same answer."""
         return bool(distributed.gather(torch.tensor([self.sick])).max() >= 2)
+
+
+def sets_targets(method: Method) -> bool:
+    """Whether a method, or one of those it is made of, sets its targets anew each epoch."""
+    own = [one for one in method.modules() if isinstance(one, Method)]
+    single = [one for one in own if not any(isinstance(part, Method) for part in list(one.modules())[1:])]
+    return any(type(one).before_epoch is not Method.before_epoch for one in single)
 
 
 def spiked(before: list[float], loss: float) -> bool:
