@@ -24,21 +24,16 @@ from unittest import mock
 import torch
 
 from benchmarks import rows
+from benchmarks.looks import judged, short
 from benchmarks.rows import ROOT
 from benchmarks.sick import CASES, LEARNING, Case, images, train
 from tapetum.data import Source
 from tapetum.train import run as running
 from tapetum.train.health.judge import Verdict
-from tapetum.train.health.judge import judge as verdict
 
 ROWS = rows.RESULTS / "health.jsonl"
 TABLE = ROWS.with_suffix(".md")
 PROBE = ROOT / "src" / "tapetum" / "train" / "health" / "probe.py"
-
-
-def judged(looks: list[dict]) -> list[Verdict]:
-    """What the judge as it stands says at each look."""
-    return [verdict(looks[: i + 1]) for i in range(len(looks))]
 
 
 def right(case: Case, looks: list[dict]) -> bool:
@@ -72,16 +67,10 @@ def keep(name: str, seed: int, source: Source) -> None:
         "seconds": round(seconds, 1),
         "looks": round(sum(look.get("seconds", 0) for look in looks), 2),
         "code": code,
-        "history": [kept_of(look) for look in looks],
+        "history": [short(look) for look in looks],
     }
     rows.keep(ROWS, row | rows.facts())
     print(name, seed, right(case, looks), *judged(looks), sep="\n  ", flush=True)
-
-
-def kept_of(look: dict) -> dict:
-    """A look with its numbers rounded and without its verdict, which the table asks for anew."""
-    short = {n: v for n, v in look.items() if n not in ("verdict", "why", "try")}
-    return json.loads(json.dumps(short), parse_float=lambda text: float(f"{float(text):.7g}"))
 
 
 def cost(source: Source) -> None:

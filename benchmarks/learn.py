@@ -25,7 +25,7 @@ from typing import Any
 import numpy as np
 import yaml
 
-from benchmarks import learned, rows
+from benchmarks import learned, looks, rows
 from benchmarks.rows import RESULTS, ROOT
 from tapetum.base.files import read_json, read_lines
 from tapetum.train import config
@@ -178,35 +178,33 @@ def learn(one: Recipe, seed: int, budget: str, file: Path) -> None:
     if (one.name, seed, one.fingerprint) in done:
         return
     out, seconds, one_go = train(one, seed, ROOT / "runs" / budget)
-    metrics, looks = read_lines(out / "metrics.jsonl"), read_lines(out / "health.jsonl")
-    health = looks[-1]
+    metrics, history = read_lines(out / "metrics.jsonl"), read_lines(out / "health.jsonl")
+    health = history[-1]
     steps = [m for m in metrics if "rate" in m]
     late = [m["loss"] for m in steps[-max(1, len(steps) // 10) :]]
-    keep(
-        file,
-        {
-            "row": one.name,
-            "seed": seed,
-            "method": one.method,
-            "kind": one.kind,
-            "recipe": one.fingerprint,
-            **({"after": [first.name for first in one.after.values()]} if one.after else {}),
-            "seconds": round(seconds, 1),
-            "one_go": one_go,
-            "epochs": round(metrics[-1]["epoch"], 2),
-            "images_per_second": round(float(np.median([m["rate"] for m in steps])), 1),
-            "memory": max(m["memory"] for m in steps),
-            "first_loss": round(steps[0]["loss"], 4),
-            "loss": round(float(np.mean(late)), 4),
-            **({} if one.trivial is None else {"trivial": one.trivial}),
-            **{n: round(health[n], 4) for n in ("gap", "gap_error") if n in health},
-            "health": health["verdict"],
-            "watching": round(sum(look.get("seconds", 0.0) for look in looks) / steps[-1]["time"], 4),
-            "alarms": [f"{look['verdict']} at {look['step']}" for look in looks if look["try"]],
-            **measure(out),
-        }
-        | ({} if (own := head_accuracy(out)) is None else {"classifier": own}),
-    )
+    row = {
+        "row": one.name,
+        "seed": seed,
+        "method": one.method,
+        "kind": one.kind,
+        "recipe": one.fingerprint,
+        **({"after": [first.name for first in one.after.values()]} if one.after else {}),
+        "seconds": round(seconds, 1),
+        "one_go": one_go,
+        "epochs": round(metrics[-1]["epoch"], 2),
+        "images_per_second": round(float(np.median([m["rate"] for m in steps])), 1),
+        "memory": max(m["memory"] for m in steps),
+        "first_loss": round(steps[0]["loss"], 4),
+        "loss": round(float(np.mean(late)), 4),
+        **({} if one.trivial is None else {"trivial": one.trivial}),
+        **{n: round(health[n], 4) for n in ("gap", "gap_error") if n in health},
+        "health": health["verdict"],
+        "watching": round(sum(look.get("seconds", 0.0) for look in history) / steps[-1]["time"], 4),
+        "alarms": [f"{look['verdict']} at {look['step']}" for look in history if look["try"]],
+        **measure(out),
+    } | ({} if (own := head_accuracy(out)) is None else {"classifier": own})
+    keep(file, row)
+    looks.keep(row, history)
 
 
 def baselines(used: Mapping[str, Recipe], seeds: list[int], file: Path) -> None:

@@ -9,7 +9,8 @@ from tapetum.train import config, sandbox, setup
 from tapetum.views import nest
 
 WAYS = ("forwards", "backwards")
-learn, learned, rows, speed, where = map(load, ("learn", "learned", "rows", "speed", "where"))
+modules = ("learn", "learned", "looks", "rows", "speed", "where")
+learn, learned, looks, rows, speed, where = map(load, modules)
 
 
 @pytest.fixture
@@ -92,6 +93,31 @@ def test_the_page_says_what_the_rows_say(kept):
     assert cells("dino")[5] == "40.0"  # the row of another recipe does not count
     assert any(line.startswith("| RankMe | ResNet | 4 | ") for line in lines) is False  # too few methods
     assert (kept / "methods.png").stat().st_size > 1000
+    assert "Of 5 runs that ended more than three standard errors above random weights, 0 were" in "\n".join(
+        lines
+    )
+
+
+def test_the_judge_is_asked_again(kept):
+    """The verdict of a row is that of the judge as it stands, and whoever learnt nothing is named."""
+    look = {
+        "finite": 1.0,
+        "differ": 50.0,
+        "within": 40.0,
+        "encoder_weights": 7.0,
+        "resting": 0.0,
+        "weights": 9.0,
+    }
+    look |= {"loss": 5.0, "losses": [5.0] * 4, "reads_labels": 0.0, "rank": 9.0, "dim": 64.0, "spread": 0.5}
+    history = [{**look, "step": step, "verdict": "learning", "try": ""} for step in (0, 50)]
+    one = row("simclr", "two views", 0.3, alarms=[])
+    looks.keep(one, history)
+    for given in (one, row("random weights (two views)", "", 0.3), row("pixels", "", 0.4)):
+        rows.keep(kept / "cifar10-two-minutes.jsonl", given)
+    learned.write({"two-minutes": {"simclr": "r"}, "ten-minutes": {}})
+    said = (kept / "methods.md").read_text()
+    assert "simclr did not: it was called flat at its end, and sick at 1 looks." in said
+    assert "Of 0 runs" in said
 
 
 @pytest.fixture
@@ -122,6 +148,8 @@ def test_a_method_trains_is_measured_and_is_not_trained_again(kept, photos, monk
         learn.learn(one, 0, "two-minutes", kept / "rows.jsonl")
     (found,) = rows.kept(kept / "rows.jsonl")
     assert found["recipe"] == one.fingerprint and found["loss"] > 0 and found["health"]
+    (watched,) = rows.kept(kept / "looks.jsonl")
+    assert [look["step"] for look in watched["history"]] == [0, 2] and watched["recipe"] == one.fingerprint
     assert (kept / "runs" / "two-minutes" / f"simclr-{one.fingerprint}-0" / "encoder.safetensors").exists()
 
 

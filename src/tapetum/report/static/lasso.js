@@ -111,15 +111,18 @@ if (atlasMap) (() => {
     const counts = new Map();
     for (const i of found) counts.set(atlas.label[i], (counts.get(atlas.label[i]) || 0) + 1);
     const classes = [...counts].sort((a, b) => b[1] - a[1]).slice(0, 6);
+    const every = Math.ceil(found.length / MOST); // of a large selection some of each class
+    const pictures = found.filter((_, k) => k % every === 0);
     const words = document.createElement("p");
     words.textContent = `${found.length.toLocaleString("en")} images selected`;
     if (atlas.classes.length) words.textContent += `: ${classes.map(([label, n]) => `${atlasMap.className(label)} ${n.toLocaleString("en")}`).join(", ")}${counts.size > classes.length ? " and others" : ""}`;
+    if (every > 1) words.textContent += `. ${pictures.length} of them:`;
     const tools = document.createElement("div");
     tools.className = "tools";
     tools.append(tool("Save as a file list", save), tool("Clear", clear));
     const cards = document.createElement("div");
     cards.className = "cards";
-    cards.append(...found.slice(0, MOST).map((i) => atlasMap.card(i, "")));
+    cards.append(...pictures.map((i) => atlasMap.card(i, "")));
     panel.replaceChildren(words, tools, cards);
   }
 
