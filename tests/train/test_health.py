@@ -154,7 +154,13 @@ def test_a_loss_is_compared_while_it_asks_for_the_same():
     slow = everywhere(loss=5.0, losses=[5.0, 5.1, 4.9, 5.0], gap=0.0)
     assert judge(slow).word == "learning" and judge(STILL).word == "flat"  # before step 200 and then
     assert judge([STILL[0], *(row | {"targets": 1} for row in STILL[1:])]).word == "flat"
-    assert judge([*STILL[:3], STILL[3] | {"targets": 1}]).word == "learning"
+    assert (
+        judge([row | {"targets": i} for i, row in enumerate(STILL)]).word == "learning"
+    )  # none can be compared
+    fell = [
+        row | {"targets": 1, "loss": loss, "losses": [loss] * 4} for row, loss in zip(STILL, (5, 5, 4, 4))
+    ]
+    assert judge([*fell[:3], STILL[3] | {"targets": 2}]).word == "learning"  # before its targets were new
 
 
 def test_who_sets_targets_anew_is_known():

@@ -154,11 +154,14 @@ def alike(history: Sequence[Row]) -> Verdict | None:
 
 def still(history: Sequence[Row]) -> Verdict | None:
     """The loss has not fallen, and it does not matter more than at first which views belong together."""
-    same = comparable(history)
-    first, now = same[0], same[-1]
-    if now["step"] < LATER or first is now:
+    first, now = comparable(history)[0], history[-1]
+    ends = (
+        range(len(history)) if "targets" in now else [len(history) - 1]
+    )  # a fall counts, whatever came after
+    pairs = [(before, history[i]) for i in ends for before in comparable(history[: i + 1])[:-1]]
+    if now["step"] < LATER or not pairs:
         return None
-    fell = max(fall(before["losses"], now["losses"]) for before in same) > LEARNT
+    fell = max(fall(before["losses"], after["losses"]) for before, after in pairs) > LEARNT
     learnt = False
     if "gap" in now:
         noise = (now["gap_error"] ** 2 + first.get("gap_error", 0) ** 2) ** 0.5
