@@ -61,6 +61,13 @@ def kept(tmp_path) -> tuple[Path, dict[str, torch.Tensor]]:
     return tmp_path, learnt[1]
 
 
+def test_old_ones_go_and_newer_ones_than_a_run_goes_on_from_stay(tmp_path):
+    for step in (1, 2, 3, 4):
+        (tmp_path / f"step_{step:08d}").mkdir()
+    checkpoint.prune(tmp_path, 3, keep=2)
+    assert [path.name[-1] for path in checkpoint.found(tmp_path)] == ["2", "3", "4"]
+
+
 def assert_first(kept, capsys, sentence: str = "") -> None:
     """The damaged second checkpoint is passed over with one line, and the first is loaded whole."""
     folder, first = kept

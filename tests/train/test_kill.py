@@ -134,6 +134,17 @@ def test_killed_anywhere_in_writing_a_checkpoint_it_keeps_one_that_is_whole(flag
     assert whole and whole[1]["step"] == (3 if place in ("named", "old") else 2)
 
 
+def test_killed_when_its_last_checkpoint_has_a_name_it_ends_with_as_many(flags, images, tmp_path):
+    settings, run = COMMON | SIMCLR | {"steps": 4, "checkpoint_steps": 1}, tmp_path / "run"
+    tapetum.pretrain(images, out=str(tmp_path / "whole"), **settings)
+    code, said = ended(start(images, "--out", run, *flags(settings), DIE="4,named"))
+    assert code == -signal.SIGKILL, said
+    before = len(checkpoint.found(run / "checkpoints"))
+    tapetum.pretrain(resume=str(run))
+    assert len(checkpoint.found(run / "checkpoints")) == before - 1
+    assert differences(run, tmp_path / "whole") == []
+
+
 def test_asked_to_stop_it_saves_and_goes_on(flags, images, tmp_path):
     tapetum.pretrain(images, out=str(tmp_path / "whole"), **COMMON, **SIMCLR)
     run = tmp_path / "run"

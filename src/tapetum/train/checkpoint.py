@@ -63,9 +63,15 @@ def save(
             f"cannot write the checkpoint {target}: {reason}; earlier checkpoints are untouched."
         ) from error
     if main:
-        for old in found(folder)[:-keep]:
-            shutil.rmtree(old, ignore_errors=True)
+        prune(folder, step, keep)
     return target
+
+
+def prune(folder: Path, step: int, keep: int) -> None:
+    """Of the checkpoints up to a step remove all but the newest `keep`. A run that goes on does so, too: it
+    may have been killed when the newest had its name and older ones were still there."""
+    for old in [path for path in found(folder) if int(path.name[5:]) <= step][:-keep]:
+        shutil.rmtree(old, ignore_errors=True)
 
 
 def _begin(folder: Path, part: Path) -> None:

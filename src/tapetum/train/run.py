@@ -74,6 +74,8 @@ class Run:
         if facts := checkpoint.load(folder, self.job.method, self.job.optimizer, run):
             self.kept, step = facts, facts["step"]
             resume_.taken_up(facts, self.job, self.scaler)
+            if self.main:
+                checkpoint.prune(folder, step, self.options["keep_checkpoints"])
         resume_.check_alike(step)
         if self.main and self.metrics.path.exists():
             self.first = resume_.cut(self.metrics.path, step)
