@@ -144,6 +144,7 @@ its largest value, but of no less than a thousandth of the largest value of all 
 the gradient of a bias before a batch norm is nought but for rounding. In the table stands the largest of a
 method. timm resamples position embeddings in float32 whatever they are; for the comparison it does so in
 their own precision. *Split weights*: `--parallel sharded`, torch's FSDP2 (docs/clusters.md).
+In float32 rounding lets k-means group the 41 images into other clusters, from which deepclusterv2 goes on.
 """
 KILLS_TEXT = """
 ## Killed and resumed
