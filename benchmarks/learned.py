@@ -4,13 +4,10 @@ from collections.abc import Callable, Mapping, Sequence
 from statistics import mean, median, stdev
 from typing import Any
 
-import numpy as np
-import torch
-
 from benchmarks import rows
+from benchmarks.labelfree import correlations
 from benchmarks.looks import judged_again
 from benchmarks.rows import RESULTS, ROOT
-from tapetum.measure.metrics import spearman
 from tapetum.methods import catalogue
 from tapetum.report.dots import Pen
 
@@ -57,7 +54,7 @@ def write(budgets: Mapping[str, Mapping[str, str]]) -> None:
         f"{INTRODUCTION}\n![accuracy against seconds](pictures/{PICTURE.name})\n\n{table(two, two_cells)}\n\n"
         f"{'Not yet measured: ' + ', '.join(waiting) + '.' if waiting else ''}\n\n"
         f"{LEGEND}{watching(trained)}\n\n{false_alarms(trained, two)}\n\n{beside(both)}"
-        f"## What tells without labels?\n\n{correlations(trained)}\n\n"
+        f"## What tells without labels?\n\n{correlations([group[0] for _, group in groups(trained)])}\n\n"
         f"{machines(two)}\n"
     )
 
@@ -241,30 +238,6 @@ def beside(both: Rows) -> str:
     )
     words += "error over seeds."
     return "\n".join([*lines, "", words, "", ""])
-
-
-def correlations(trained: Rows, draws: int = 2000) -> str:
-    """Spearman's correlation of each label-free measure, and of the loss, with linear accuracy."""
-    lines = [
-        "| measure | encoders | methods | rank correlation | 95 % interval |",
-        "|---|---|---:|---:|---:|",
-    ]
-    for what, kinds in (("ResNet", ("one view", "two views", "many views")), ("ViT", ("tokens",))):
-        some = [group[0] for _, group in groups(trained) if group[0]["kind"] in kinds]  # one seed each
-        names = sorted({n for r in some for n in r["labelfree"]})
-        measures = [("loss", [r["loss"] for r in some])]
-        measures += [(n, [r["labelfree"].get(n, float("nan")) for r in some]) for n in names]
-        accuracy = torch.tensor([r["linear"] for r in some])
-        for name, values in measures if len(some) > 4 else []:
-            x = torch.tensor(values)
-            drawn = np.random.default_rng(0).integers(0, len(x), (draws, len(x)))
-            each = [spearman(x[i], accuracy[i]) for i in map(torch.from_numpy, drawn)]
-            low, high = np.nanquantile(each, [0.025, 0.975])
-            lines.append(
-                f"| {name} | {what} | {len(x)} | {spearman(x, accuracy):+.2f} | {low:+.2f} to {high:+.2f} |"
-            )
-    words = "Intervals: bootstrap over methods. The loss is compared although each method has its own."
-    return "\n".join([*lines, "", words])
 
 
 def machines(found: Rows) -> str:
