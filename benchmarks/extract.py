@@ -7,7 +7,6 @@
 Needs cifar10.zip and clothing-160.zip in the folder that TAPETUM_DATA names. The machine must be idle.
 """
 
-import argparse
 import contextlib
 import io
 import os
@@ -58,18 +57,13 @@ def contenders(part: str, folder: Path) -> dict[str, Callable[[], float]]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--only", default=",".join(PARTS))
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--dry", action="store_true")
-    given = parser.parse_args()
+    given = rows.measuring(__doc__, PARTS, rounds=3).parse_args()
     for part in rows.chosen(given.only, PARTS):
         with tempfile.TemporaryDirectory() as folder:
             rates = rows.in_turn(contenders(part, Path(folder)), given.rounds)
         row = {"task": part, "rates": rates, "missing": {}, **rows.facts(("torch", "timm", "numba"))}
         print(row, flush=True)
-        if not given.dry:
-            speed.keep(row)
+        rows.finish(given, row, speed.keep)
 
 
 if __name__ == "__main__":

@@ -12,7 +12,6 @@ finding is anything else: another exception, more than 10 seconds or 500 MB, a f
 program begun, a connection, a process that dies. It is kept in runs/fuzz/PARSER/crash-ID, and why beside it.
 """
 
-import argparse
 import json
 import subprocess
 import sys
@@ -149,9 +148,7 @@ def table() -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = rows.parser(__doc__)
     parser.add_argument("parsers", nargs="*", help=f"of {', '.join(TARGETS)}; by default all")
     parser.add_argument("--minutes", type=float, default=20)
     parser.add_argument(

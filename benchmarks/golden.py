@@ -12,7 +12,6 @@ processor is kept out: weights are drawn in float64, as torch draws those of flo
 other processors, and views are made of whole numbers, without resampling.
 """
 
-import argparse
 import itertools
 import json
 from typing import Any
@@ -80,9 +79,7 @@ def kept() -> dict[str, list[float]]:
 
 def main(given: list[str] | None = None) -> None:
     """Compare this machine's curves with those that were kept, or keep them."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = rows.parser(__doc__)
     parser.add_argument("--write", action="store_true", help="keep this machine's curves instead")
     asked = parser.parse_args(given)
     before, now = kept(), {name: curve(name) for name in METHODS}

@@ -10,7 +10,6 @@ steps of 64 images. A row counts as long as the probe is the one that it was mad
 the verdicts in the table are those of the judge as it stands.
 """
 
-import argparse
 import hashlib
 import json
 import shutil
@@ -143,9 +142,7 @@ def table() -> None:
 
 def main() -> None:
     """Run what is asked and not yet done."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = rows.parser(__doc__)
     parser.add_argument("--only", help=f"separated by commas, of: {', '.join(CASES)}")
     parser.add_argument("--seeds", default="0,1", help="separated by commas")
     parser.add_argument("--cost", action="store_true", help="measure what the looks cost")

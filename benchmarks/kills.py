@@ -11,7 +11,6 @@ checkpoint. Each run begins and goes on with its own number of reading threads, 
 read ahead. What is done stays done, until the code of training changes.
 """
 
-import argparse
 import random
 import shutil
 import sys
@@ -160,9 +159,7 @@ def cost(
 
 def main(given: list[str] | None = None) -> None:
     """Do what is asked and not yet done, point by point over the methods."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = rows.parser(__doc__)
     parser.add_argument("--only", help=f"separated by commas, of: {', '.join(METHODS)}, cost")
     parser.add_argument("--points", type=int, default=POINTS, help="kills of each method [20]")
     parser.add_argument("--table", action="store_true", help="only rewrite docs/exactness.md")

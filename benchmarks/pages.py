@@ -10,7 +10,6 @@ images, `runs` a dashboard of 100 runs: the time from an event to the end of the
 in milliseconds, medians of --rounds with the least and the most.
 """
 
-import argparse
 import contextlib
 import json
 import os
@@ -18,6 +17,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -212,20 +212,13 @@ PARTS = {"report": report, "map": map, "runs": runs}
 
 
 def main(words: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--only", default=",".join(PARTS))
-    parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--note", help="what a reader of the rows must know, such as what else ran")
-    parser.add_argument("--dry", action="store_true")
-    given = parser.parse_args(words)
+    given = rows.measuring(__doc__, PARTS, rounds=7).parse_args(words)
     for part in rows.chosen(given.only, PARTS):
         with tempfile.TemporaryDirectory() as folder, browser() as chromium:
             measured = PARTS[part](chromium, Path(folder), given.rounds)
             row = {"task": part, **measured, "chromium": chromium.version, **rows.facts(("playwright",))}
-        row |= {"note": given.note} if given.note else {}
         print(json.dumps(row), flush=True)
-        if not given.dry:
-            rows.keep(rows.RESULTS / ROWS, row)
+        rows.finish(given, row, partial(rows.keep, rows.RESULTS / ROWS))
 
 
 if __name__ == "__main__":

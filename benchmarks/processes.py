@@ -8,8 +8,6 @@ Small networks, gloo, three steps of 16 out of 41 images; tapetum.train.alike sa
 What is done stays done, until the code of training changes.
 """
 
-import argparse
-
 import torch
 
 from benchmarks import exactness, rows
@@ -31,9 +29,7 @@ def measured(methods: list[str], world: int, dtype: str, way: str) -> list[dict]
 
 def main(given: list[str] | None = None) -> None:
     """Measure what is asked and not yet done."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = rows.parser(__doc__)
     parser.add_argument("--only", help="methods, separated by commas")
     parser.add_argument("--table", action="store_true", help="only rewrite docs/exactness.md")
     asked = parser.parse_args(given)

@@ -8,12 +8,12 @@ by two workers of a cluster on this machine, of which one is killed with SIGKILL
 there. Rows, order, labels and every bit of the features are compared. One thread each. Needs tapetum[ray].
 """
 
-import argparse
 import os
 import signal
 import tempfile
 import threading
 import time
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -86,16 +86,11 @@ def measured(folder: Path) -> dict:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--dry", action="store_true")
-    parser.add_argument("--note", help="what else the machine did, say; kept with the row")
-    given = parser.parse_args()
+    given = rows.measuring(__doc__).parse_args()
     with tempfile.TemporaryDirectory() as folder:
         row = measured(Path(folder)) | rows.facts(("ray", "pyarrow", "timm"))
-    row |= {"note": given.note} if given.note else {}
     print(row, flush=True)
-    if not given.dry:
-        rows.keep(rows.RESULTS / "ray.jsonl", row)
+    rows.finish(given, row, partial(rows.keep, rows.RESULTS / "ray.jsonl"))
 
 
 if __name__ == "__main__":

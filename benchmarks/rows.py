@@ -1,5 +1,6 @@
 """What benchmarks share: where data and results lie, what a row says of itself, and measuring in turn."""
 
+import argparse
 import hashlib
 import json
 import os
@@ -78,6 +79,29 @@ def keep(file: Path, row: dict) -> None:
     file.parent.mkdir(parents=True, exist_ok=True)
     with file.open("a") as handle:
         handle.write(json.dumps(row) + "\n")
+
+
+def parser(doc: str | None) -> argparse.ArgumentParser:
+    """A benchmark's flags, with what it measures as the help that it prints."""
+    return argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
+
+
+def measuring(doc: str | None, parts: Iterable[str] = (), rounds: int = 0) -> argparse.ArgumentParser:
+    """The flags of a benchmark that adds rows each time it is asked: `finish` follows them."""
+    flags = parser(doc)
+    if parts:
+        flags.add_argument("--only", default=",".join(parts), help="parts, separated by commas [all]")
+    if rounds:
+        flags.add_argument("--rounds", type=int, default=rounds, help=f"in each all are measured [{rounds}]")
+    flags.add_argument("--dry", action="store_true", help="keep no rows")
+    flags.add_argument("--note", help="what a reader must know, such as what else ran; kept with the rows")
+    return flags
+
+
+def finish(asked: argparse.Namespace, row: dict, keep: Callable[[dict], None]) -> None:
+    """Keep a row, with its note, unless that was not wanted."""
+    if not asked.dry:
+        keep(row | ({"note": asked.note} if asked.note else {}))
 
 
 def in_turn(contenders: dict[str, Callable[[], float]], rounds: int) -> dict[str, list[float]]:

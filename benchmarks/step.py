@@ -75,34 +75,28 @@ def on_gpu(steps: int, batch: int, rounds: int) -> tuple[dict[str, list[float]],
         return beside_ready({**settings, **own, "batch_size": batch}, rounds)
 
 
-def measure(part: str, images: int | None, steps: int, batch: int, rounds: int, dry: bool) -> None:
+def measure(part: str, asked: argparse.Namespace) -> None:
     """One part: measure, show, keep."""
     if part == "gpu-step":
-        rates, settings = on_gpu(steps, batch, rounds)
+        rates, settings = on_gpu(asked.steps, asked.batch, asked.rounds)
     else:
         race = beside_ready if part == "step" else beside_lightly
-        rates, settings = race(small(images, steps, batch), rounds)
+        rates, settings = race(small(asked.images, asked.steps, asked.batch), asked.rounds)
     torch.set_num_threads(cores())  # as in the processes that were measured
     row = {"task": part, "rates": rates, "missing": {}, "settings": settings, **rows.facts(PACKAGES)}
     if part == "gpu-step":
         row["machine"] += f", {torch.cuda.get_device_name()}"
     print("\n".join([f"\n{speed.TASKS[part].title}", *speed.table(part, row), settings]), flush=True)
-    if not dry:
-        speed.keep(row)
+    rows.finish(asked, row, speed.keep)
 
 
 def main(arguments: list[str] | None = None) -> None:
     """Measure the parts that are asked for."""
     parts = [name for name, task in speed.TASKS.items() if task.command == "step"]
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--only", default=",".join(parts), help="parts, separated by commas")
+    parser = rows.measuring(__doc__, parts, rounds=5)
     parser.add_argument("--images", type=int, help="how many images of CIFAR-10 ours holds [all]")
     parser.add_argument("--batch", type=int, default=256)
     parser.add_argument("--steps", type=int, default=8, help="that a contender trains in a round")
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--dry", action="store_true", help="keep no rows")
     asked = parser.parse_args(arguments)
     for part in rows.chosen(asked.only, parts):
         if part == "gpu-step" and not torch.cuda.is_available():
@@ -110,7 +104,7 @@ def main(arguments: list[str] | None = None) -> None:
         elif part == "lightly" and rows.version("lightly") is None:
             print("\nlightly: it is not installed, so nothing was measured beside it.")
         else:
-            measure(part, asked.images, asked.steps, asked.batch, asked.rounds, asked.dry)
+            measure(part, asked)
 
 
 if __name__ == "__main__":

@@ -6,13 +6,13 @@
 Needs imagenet-samples.zip in the folder that TAPETUM_DATA names. docs/billion.md is computed from these rows.
 """
 
-import argparse
 import contextlib
 import io
 import tarfile
 import tempfile
 import time
 import tracemalloc
+from functools import partial
 from pathlib import Path
 
 from benchmarks import rows
@@ -60,17 +60,12 @@ def listing(folder: Path) -> dict:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--dry", action="store_true")
-    parser.add_argument("--note", help="what else the machine did, say; kept with the row")
-    given = parser.parse_args()
+    given = rows.measuring(__doc__).parse_args()
     for part in (photographs, listing):
         with tempfile.TemporaryDirectory() as folder:
             row = part(Path(folder)) | rows.facts(("pillow", "simplejpeg"))
-        row |= {"note": given.note} if given.note else {}
         print(row, flush=True)
-        if not given.dry:
-            rows.keep(rows.RESULTS / "storage.jsonl", row)
+        rows.finish(given, row, partial(rows.keep, rows.RESULTS / "storage.jsonl"))
 
 
 if __name__ == "__main__":

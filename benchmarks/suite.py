@@ -6,10 +6,10 @@ Vectors are drawn around ten centres, so near to each other that a logistic regr
 rightly. The machine must be idle.
 """
 
-import argparse
 import os
 import tempfile
 import time
+from functools import partial
 
 import numpy as np
 import torch
@@ -38,9 +38,7 @@ def part(count: int, seed: int) -> Features:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--dry", action="store_true")
-    given = parser.parse_args()
+    given = rows.measuring(__doc__).parse_args()
     with tempfile.TemporaryDirectory() as cache:
         os.environ["TAPETUM_CACHE"] = cache
         case = Case(part(50_000, 0), part(10_000, 1))
@@ -54,8 +52,7 @@ def main() -> None:
             print(entry.name, seconds[entry.name], "s", first.name, first, flush=True)
     row = {"task": "suite", "total": round(sum(seconds.values()), 1), "seconds": seconds, "values": values}
     print(row["total"], "s in all, of 180 that were asked for")
-    if not given.dry:
-        rows.keep(ROWS, row | rows.facts(("torch",)))
+    rows.finish(given, row | rows.facts(("torch",)), partial(rows.keep, ROWS))
 
 
 if __name__ == "__main__":

@@ -168,17 +168,17 @@ def from_files(policy: Policy, files: list[Path]) -> Field:
     return passes, missing
 
 
-def measure(task: str, images: int | None, rounds: int, dry: bool) -> None:
+def measure(task: str, asked: argparse.Namespace) -> None:
     """One part: measure, show, keep."""
     policy, device = POLICIES[task], "cuda" if task == "gpu" else "cpu"
     core = one_core() if device == "cpu" else contextlib.nullcontext()
     with core, tempfile.TemporaryDirectory() as folder:
         if task == "224":
-            passes, missing = from_files(policy, jpegs(Path(folder), images or 250))
+            passes, missing = from_files(policy, jpegs(Path(folder), asked.images or 250))
         else:
             name, count = ("cifar10.zip", 1024) if policy.size < 64 else ("imagenet-samples.zip", 250)
-            passes, missing = from_memory(policy, name, images or count, device)
-        rates = rows.in_turn({who: Rate(once) for who, once in passes.items()}, rounds)
+            passes, missing = from_memory(policy, name, asked.images or count, device)
+        rates = rows.in_turn({who: Rate(once) for who, once in passes.items()}, asked.rounds)
         facts = rows.facts(PACKAGES)
     if device != "cpu":
         facts["machine"] += f", {torch.cuda.get_device_name()}"
@@ -186,25 +186,19 @@ def measure(task: str, images: int | None, rounds: int, dry: bool) -> None:
     print("\n".join([f"\n{speed.TASKS[task].title}", *speed.table(task, row)]), flush=True)
     for who, why in missing.items():
         print(f"missing: {who} ({why})", flush=True)
-    if not dry:
-        speed.keep(row)
+    rows.finish(asked, row, speed.keep)
 
 
 def main(arguments: list[str] | None = None) -> None:
     """Measure the parts that are asked for."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--only", default=",".join(POLICIES), help="parts, separated by commas")
+    parser = rows.measuring(__doc__, POLICIES, rounds=5)
     parser.add_argument("--images", type=int, help="how many images [1,024 small ones, 250 photographs]")
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--dry", action="store_true", help="keep no rows")
     asked = parser.parse_args(arguments)
     for part in rows.chosen(asked.only, POLICIES):
         if part == "gpu" and not torch.cuda.is_available():
             print("\ngpu: there is no GPU here, so nothing was measured on one.")
         else:
-            measure(part, asked.images, asked.rounds, asked.dry)
+            measure(part, asked)
 
 
 if __name__ == "__main__":

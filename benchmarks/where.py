@@ -10,7 +10,6 @@ moment its output's gradient is there, to the heads from the moment theirs is, a
 no clock saw is "the rest". The machine must be idle.
 """
 
-import argparse
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator
@@ -161,12 +160,9 @@ def profile(name: str, steps: int) -> tuple[dict[str, float], float]:
 
 def main() -> None:
     """Measure, show, keep."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = rows.measuring(__doc__)
     parser.add_argument("methods", nargs="*", default=METHODS)
     parser.add_argument("--steps", type=int, default=30)
-    parser.add_argument("--dry", action="store_true", help="keep no rows")
     asked = parser.parse_args()
     torch.set_num_threads(cores())
     for name in asked.methods:
@@ -181,8 +177,7 @@ def main() -> None:
         print(f"\n{name}: {seconds:.3f} s a step")
         for part, share in sorted(shares.items(), key=lambda item: -item[1]):
             print(f"  {share:6.1%}  {part}")
-        if not asked.dry:
-            speed.keep_shares(row)
+        rows.finish(asked, row, speed.keep_shares)
 
 
 if __name__ == "__main__":

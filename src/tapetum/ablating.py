@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from tapetum.base.settings import Count, Whole
+from tapetum.base.settings import Count, Whole, take_groups
 from tapetum.base.verb import verb
 
 Settings = dict[str, Any]
@@ -67,7 +67,7 @@ def ablate(
     own = dict(locals())
     from tapetum.ablation import ablate as run
 
-    groups = {name: own.pop(f"{name}_settings") or {} for name in ("method", "encoder", "optimizer", "views")}
+    groups = take_groups(own, "method", "encoder", "optimizer", "views")
     names = ("data", "out", "vary", "one_at_a_time", "seeds", "protocols", "protocol_settings")
     asked = {name: own.pop(name) for name in names}
     return run(**asked, own=own, groups=groups)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from tapetum.base.settings import Count, Positive, Whole
+from tapetum.base.settings import Count, Positive, Whole, take_groups
 from tapetum.base.verb import verb
 
 Settings = dict[str, Any]
@@ -67,7 +67,7 @@ def lr_find(
     own = dict(locals())
     from tapetum.sweeping import find
 
-    groups = {name: own.pop(f"{name}_settings") or {} for name in ("method", "encoder", "optimizer", "views")}
+    groups = take_groups(own, "method", "encoder", "optimizer", "views")
     names = ("data", "out", "overwrite", "points", "low", "high")
     asked = {name: own.pop(name) for name in names}
     return find(**asked, own=own, groups=groups)

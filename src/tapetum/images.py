@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from tapetum.base.settings import Count, Whole
+from tapetum.base.settings import Count, Whole, take_groups
 from tapetum.base.verb import verb
 
 Settings = dict[str, Any]
@@ -86,5 +86,5 @@ def preview(
     own = dict(locals())
     from tapetum.report.sheet import preview as run
 
-    groups = {name: own.pop(f"{name}_settings") or {} for name in ("method", "encoder", "views")}
+    groups = take_groups(own, "method", "encoder", "views")
     return run(own, groups)

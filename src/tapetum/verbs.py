@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from tapetum.ablating import ablate  # noqa: F401 - a verb of its own file
-from tapetum.base.settings import Amount, Count, Positive, Whole
+from tapetum.base.settings import Amount, Count, Positive, Whole, take_groups
 from tapetum.base.verb import VERBS, verb  # noqa: F401 - the command line looks for them here
 from tapetum.classifiers import export, fit, predict  # noqa: F401 - verbs that make an encoder of use
 from tapetum.comparing import compare  # noqa: F401 - a verb of its own file
@@ -114,7 +114,7 @@ def pretrain(
     from tapetum.train.run import pretrain as run
 
     own = dict(locals())
-    groups = {name: own.pop(f"{name}_settings") or {} for name in ("method", "encoder", "optimizer", "views")}
+    groups = take_groups(own, "method", "encoder", "optimizer", "views")
     for name in ("run", "data", "plan"):
         own.pop(name)
     return run(data, given=own, groups=groups, plan=plan)

@@ -33,6 +33,11 @@ def allowed(owner: Callable) -> dict[str, inspect.Parameter]:
     return {p.name: p for p in named if p.name != given}
 
 
+def take_groups(own: dict[str, Any], *names: str) -> dict[str, dict[str, Any]]:
+    """Takes the settings of each group (`method_settings` ...) out of a verb's own, by the group's name."""
+    return {name: dict(own.pop(f"{name}_settings") or {}) for name in names}
+
+
 def check(kind: str, given: Mapping[str, Any], owner: Callable, prefix: str = "") -> dict[str, Any]:
     """`given`, parsed as the owner's signature asks; what has no annotation follows the type of its default.
 
