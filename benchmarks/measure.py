@@ -61,6 +61,7 @@ PARTS: dict[str, tuple[str, str, int, list[str], dict[str, Any], bool]] = {
         STRENGTHS,
         False,
     ),
+    "explanation": ("Explanations", "clothing-160.zip", 128, ["explanation"], {}, True),
     "folds": (
         "300 labels, by cross-validation",
         "clothing-160.zip/validation",

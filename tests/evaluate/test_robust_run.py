@@ -16,6 +16,7 @@ SETTINGS = {
     "style": {"styles": "colours", "head": "knn"},
     "zoom": {"zooms": "0.5,2", "head": "knn"},
     "preprocessing": {"sizes": "0.75", "fits": "pad", "norms": "half", "k": "3"},
+    "explanation": {"by": "integrated,random", "cells": "3", "steps": "3"},
     "invariance": {"operations": "crop,hue", "strengths": "0.5,1"},
 }
 

@@ -29,7 +29,7 @@ def noisy(strength: float) -> View:
     def apply(pixels: Tensor, keys: Tensor) -> Tensor:
         parts = zip(pixels.split(_AT_ONCE), keys.split(_AT_ONCE))
         return torch.cat(
-            [(_unit(x) + strength * random.normal(k, x.shape[1:]).to(x.device)).clamp(0, 1) for x, k in parts]
+            [(unit(x) + strength * random.normal(k, x.shape[1:]).to(x.device)).clamp(0, 1) for x, k in parts]
         )
 
     return View({"noise": strength}, apply)
@@ -42,10 +42,11 @@ def attacked(extractor: Extractor, epsilon: float, rounds: int = 5) -> View:
         with torch.inference_mode(False):  # which is on around it, and would keep gradients away
             parts = [random.more(k, pixels.shape[1:]) for k in keys.split(_AT_ONCE)]
             start = 2 * torch.cat(parts).to(pixels.device) - 1
-            return pgd(extractor.given, _unit(pixels.clone()), epsilon, start, rounds)
+            return pgd(extractor.given, unit(pixels.clone()), epsilon, start, rounds)
 
     return View({"attack": "pgd", "epsilon": epsilon, "rounds": rounds}, apply)
 
 
-def _unit(pixels: Tensor) -> Tensor:
+def unit(pixels: Tensor) -> Tensor:
+    """Pixels as floats in [0, 1]."""
     return pixels.float().div(255) if pixels.dtype == torch.uint8 else pixels.float()
