@@ -60,8 +60,8 @@ def write(budgets: Mapping[str, Mapping[str, str]]) -> None:
 
 
 LEGEND = """*Above random weights* and *above pixels*: what the probe of the family gains over the untrained
-encoder of the same kind, and over raw pixels, in points, with the standard error over 10,000 test
-images, as if they were others for either. *Tells apart*: how much more the loss is when the views
+encoder of the same kind, and over raw pixels, in points, with the standard error that it would have
+if each had been tested on 10,000 images of its own. *Tells apart*: how much more the loss is when the views
 of different images are put together, in its standard errors; for one view, the loss beside that
 of a network that has learnt nothing, where the recipe names it. *Health*: what the run said of
 itself at its end, and how many of its ten or so looks called it sick. Rate and memory are those

@@ -430,7 +430,7 @@ def test_a_reader_that_goes_away_is_no_error():
 
 
 def test_the_verbs_are_functions_of_the_package():
-    assert tapetum.__all__ == sorted([*verbs.VERBS, "load"])
+    assert tapetum.__all__ == sorted([*verbs.VERBS, "load", "TapetumError"])
     names = [row["name"] for row in tapetum.methods()]
     assert "simclr" in names and names == tapetum.methods.names()  # the folder of that name is there, too
     from tapetum.evaluate import run

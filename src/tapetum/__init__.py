@@ -1,7 +1,8 @@
 """Tapetum: from a folder of images to an encoder that you can trust.
 
 The verbs of the command line are functions here: `tapetum.pretrain(...)`, `tapetum.evaluate(...)`,
-`tapetum.embed(...)`, `tapetum.fit(...)`, and `tapetum.load(...)` for the encoder itself.
+`tapetum.embed(...)`, `tapetum.fit(...)`, and `tapetum.load(...)` for the encoder itself. What a user can mend
+is raised as `tapetum.TapetumError`.
 """
 
 import importlib
@@ -9,8 +10,11 @@ import sys
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
+from tapetum.base.errors import TapetumError
+
 __version__ = "0.1.0"
 __all__ = [
+    "TapetumError",
     "ablate",
     "cache",
     "check",

@@ -107,7 +107,10 @@ def prepare(
         if source is not None:
             say(f"{part} data: {source.name}: {source.summary()}")
             if source.labels is None and needs_labels:
-                raise TapetumError(f"the {part} data {source.name} have no labels; give them with --labels.")
+                raise TapetumError(
+                    f"the {part} data {source.name} have no labels; give them with --labels, or measure "
+                    "without any: --protocols labelfree."
+                )
     if test is not None and train.fingerprint() == test.fingerprint():
         raise TapetumError("the test data are the training data; leave them out, and parts are held out.")
     if train_images and train.labels is not None and train_images < len(train):
