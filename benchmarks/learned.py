@@ -78,13 +78,18 @@ def watching(trained: Rows) -> str:
 
 
 def false_alarms(trained: Rows, found: Rows) -> str:
-    """What the health said of runs that did learn, and of those that did not."""
+    """What the health said of runs that did learn, and of those that did not. The judge as it stands is asked
+    of those whose looks are kept."""
     well = [row for row in trained if learnt(row, found)]
-    sick = [row for row in well if row.get("alarms")]
-    looks, called = sum(row.get("looks", 10) for row in well), sum(len(row["alarms"]) for row in sick)
+    kept = [row for row in well if "looks" in row]
+    sick = [row for row in kept if row["alarms"]]
+    looks, called = sum(row["looks"] for row in kept), sum(len(row["alarms"]) for row in sick)
     which = f" ({', '.join(row['row'] for row in sick)})" if sick else ""
-    words = f"Of {len(well)} runs that ended more than three standard errors above random weights, "
-    words += f"{len(sick)} were called sick at some look{which}: {called} of {looks} looks."
+    words = (
+        f"Of {len(well)} runs that ended more than three standard errors above random weights, the looks of "
+    )
+    words += f"{len(kept)} are kept. {len(sick)} of these were called sick at some look{which}: {called} of "
+    words += f"{looks} looks."
     for row in trained:
         if not learnt(row, found):
             words += f"\n{row['row']} did not: it was called {row['health']} at its end, and sick at "

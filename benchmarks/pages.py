@@ -115,15 +115,19 @@ def waited(tab: Any, act: str) -> float:
     return tab.evaluate(TIMED.replace("ACT", act))
 
 
-def timed(measure: Callable[[int], float], rounds: int) -> list[float]:
-    """Median, least and most of so many rounds after a first."""
-    values = [measure(i) for i in range(rounds + 1)][1:]
-    return [round(v, 1) for v in (median(values), min(values), max(values))]
+def told(values: list[float]) -> list[float]:
+    """Median, least and most, without the first."""
+    return [round(v, 1) for v in (median(values[1:]), min(values[1:]), max(values[1:]))]
 
 
 def each(tab: Any, acts: dict[str, Callable[[int], str]], rounds: int) -> dict[str, list[float]]:
-    """How long each act takes; it gets the number of its round."""
-    return {name: timed(lambda i, act=act: waited(tab, act(i)), rounds) for name, act in acts.items()}  # type: ignore[misc]
+    """How long each act takes, all of them in turn in each round, whose number they get. An act in brackets
+    only puts things back for the next."""
+    found: dict[str, list[float]] = {name: [] for name in acts}
+    for i in range(rounds + 1):
+        for name, act in acts.items():
+            found[name].append(waited(tab, act(i)))
+    return {name: told(values) for name, values in found.items() if not name.startswith("(")}
 
 
 def report(chromium: Any, folder: Path, rounds: int) -> dict[str, Any]:
@@ -141,7 +145,11 @@ def report(chromium: Any, folder: Path, rounds: int) -> dict[str, Any]:
         tab.close()
         return 1000 * seconds
 
-    return {"images": IMAGES, "megabytes": round(file.stat().st_size / 1e6, 1), "open": timed(opened, rounds)}
+    return {
+        "images": IMAGES,
+        "megabytes": round(file.stat().st_size / 1e6, 1),
+        "open": told([opened(i) for i in range(rounds + 1)]),
+    }
 
 
 def map(chromium: Any, folder: Path, rounds: int) -> dict[str, Any]:
@@ -151,12 +159,14 @@ def map(chromium: Any, folder: Path, rounds: int) -> dict[str, Any]:
     tab.goto(file.as_uri())
     waited(tab, "")
     found: dict[str, Any] = {"images": POINTS, "megabytes": round(file.stat().st_size / 1e6, 1)}
-    found["open"] = round(1000 * (time.perf_counter() - began))
+    found["opened once"] = round(1000 * (time.perf_counter() - began))
+    legend = "document.querySelectorAll('#legend button')[1].click()"
     where = np.random.default_rng(0).uniform(0.3, 0.7, (rounds + 1, 2)).tolist()
     acts: dict[str, Callable[[int], str]] = {
         "hover": lambda i: POINTER % 'send("pointermove", {}, {}, 0);'.format(*where[i]),
         "lasso": lambda i: POINTER % LASSO,
-        "filter": lambda i: "document.querySelectorAll('#legend button')[1].click()",
+        "filter": lambda i: legend,
+        "(all classes)": lambda i: legend,
     }
     found |= each(tab, acts, rounds)
     taken = int(tab.locator("#selection").get_attribute("data-count") or 0)
@@ -173,18 +183,19 @@ def runs(chromium: Any, folder: Path, rounds: int) -> dict[str, Any]:
         tab.goto(server.url)
         tab.wait_for_selector("[data-number=loss]")
         box, choice = "document.getElementById('search')", "document.querySelector('[data-setting=method]')"
+        changed, drawn = f"{choice}.dispatchEvent(new Event('change'))", f"const drawn = {DRAWN}"
+        none = "document.getElementById('none').click()"
         acts: dict[str, Callable[[int], str]] = {
             "search": lambda i: f"{box}.value = 'run-0{i}'; {box}.dispatchEvent(new Event('input'))",
             "unsearch": lambda i: f"{box}.value = ''; {box}.dispatchEvent(new Event('input'))",
-            "filter": lambda i: (
-                f"{choice}.selectedIndex = {i % 3}; {choice}.dispatchEvent(new Event('change'))"
-            ),
+            "filter": lambda i: f"{choice}.selectedIndex = {i % 3 + 1}; {changed}",
+            "(all runs)": lambda i: f"{choice}.selectedIndex = 0; {changed}",
             "select": lambda i: (
-                f"const drawn = {DRAWN}; document.querySelectorAll('#runs input')[{i}].click(); await drawn"
+                f"{drawn}; document.querySelectorAll('#runs input')[{i}].click(); await drawn"
             ),
-            "select all": lambda i: (
-                f"const drawn = {DRAWN}; document.getElementById('all').click(); await drawn"
-            ),
+            "(none)": lambda i: none,
+            "select all": lambda i: f"{drawn}; document.getElementById('all').click(); await drawn",
+            "(none again)": lambda i: none,
         }
         found = each(tab, acts, rounds)
         server.shutdown()
