@@ -73,7 +73,8 @@ class _Named:
         self.judge, self.by, self.cells = judge, by, cells
         self.blank = judge.case.extractor.encoder.mean
         self.ranks: dict[int, Tensor] = {}  # by an image's key; relevance is found once for all views
-        self.facts = {"by": by, "cells": cells, "train": judge.case.train.data, "seed": judge.case.seed}
+        self.seed = judge.case.seed
+        self.facts = {"by": by, "cells": cells, "train": judge.case.train.data, "seed": self.seed}
 
     def without(self, first: int, last: int) -> View | None:
         """Images without the cells of these ranks, the `last` excluded; None for whole images."""
@@ -98,7 +99,7 @@ class _Named:
 
     def _relevance(self, image: Tensor, key: int) -> Tensor:
         if self.by == "random":
-            return random.uniform(self.facts["seed"], 0, torch.tensor([key]), "cells", (self.cells,) * 2)[0]
+            return random.uniform(self.seed, 0, torch.tensor([key]), "cells", (self.cells,) * 2)[0]
         extractor, blank = self.judge.case.extractor, self.blank.to(image.device)
 
         def scores(images: Tensor) -> Tensor:
