@@ -225,9 +225,9 @@ class Run:
         raise SystemExit(130 if number == signal.SIGINT else REQUEUE)
 
     def flush(self, must: bool = False) -> None:
-        """Write what still waits for room on the disk; where there is none that is an error only if `must`."""
+        """Write what still waits for room on the disk; that there is none is an error only if `must`."""
         try:
-            Skipped(self.folder / "skipped.jsonl").add(self.job.canvas.skipped)  # each process has read others
+            Skipped(self.folder / "skipped.jsonl").add(self.job.canvas.skipped)  # each has read others
             for journal in (self.metrics, self.watch.journal, self.mishaps) if self.main else ():
                 journal.close()
         except TapetumError as error:
