@@ -122,20 +122,18 @@ class Mishaps:
                 warn(f"{count} gave no finite numbers and changed nothing; see {self.journal.path}.")
 
 
-def saving(
-    steps: Iterator[Step], method: nn.Module, per_epoch: int, save: Callable[[Step], None]
-) -> Iterator[Step]:
+def saving(steps: Iterator[Step], method: nn.Module, save: Callable[[Step], None]) -> Iterator[Step]:
     """The steps; where the next cannot be done (images out of reach, no memory), `save` is called first.
 
     Not where weights are split: others have parts of them, and wait in the midst of a step. Nor where an
-    epoch begins: what `before_epoch` has changed, perhaps half, would be changed again.
+    epoch has begun since: what `before_epoch` has changed, perhaps half, would be changed again.
     """
     step = None
     try:
         for step in steps:
             yield step
     except TapetumError:
-        if step and step.number % per_epoch and not is_split(method) and sound(method):
+        if step and not step.past and not is_split(method) and sound(method):
             save(step)
         raise
 

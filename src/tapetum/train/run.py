@@ -111,7 +111,7 @@ class Run:
         stop.training = True
         with Progress(job.steps * batch, "pretraining", done=start * batch) as progress:
             before = time.monotonic()
-            for step in saving(steps, job.method, per_epoch, self._save):
+            for step in saving(steps, job.method, self._save):
                 self.waited += step.waited
                 last, asked = step.number == job.steps, stop.asked()
                 self.owed |= self._due(step.number)
