@@ -57,6 +57,23 @@ def test_the_rate_of_a_quadratic_is_found(curvature):
     assert found.collapsed is None and set(found.ranks.values()) == {5.0}
 
 
+class Steep(Bowl):
+    """Its loss is a number always, its gradient from some step on none."""
+
+    def loss(self, batch, t):
+        loss = super().loss(batch, t)["loss"]
+        return {"loss": loss + (0 * loss).sqrt() if t > 0.3 else loss}
+
+
+def test_steps_that_were_left_out_say_nothing_of_their_rates():
+    steep = Steep(1.0)
+    opt = torch.optim.SGD([steep.place], lr=0.0)
+    rates = geometric(1e-5, 1e-3, 50)
+    found = sweep(steep, opt, sandbox.feed(steep), rates, lambda t, rate: None, lambda: 5.0, steps=50)
+    assert found.ended.startswith("the gradient is not finite in 3 steps")
+    assert len(found.rates) == 16 and found.losses == [4.0] * 16  # of 51 steps those up to 0.3
+
+
 def made(losses, ranks=None) -> Sweep:
     return Sweep(geometric(1e-5, 10.0, len(losses)), list(map(float, losses)), ranks or {})
 

@@ -111,7 +111,7 @@ def pretrain(
     erase,noise adds operations to the views. In Python they are dicts. What changes while training is written
     "0.996->1". Returns the last numbers.
     """
-    from tapetum.train.run import pretrain as run
+    from tapetum.train.pretrain import pretrain as run
 
     own = dict(locals())
     groups = take_groups(own, "method", "encoder", "optimizer", "views")

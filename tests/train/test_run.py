@@ -146,13 +146,16 @@ def test_the_largest_number_that_fits_is_found_within_a_sixteenth():
             assert plan.largest(most, lambda n, limit=limit: n <= limit, exact=True) == limit
 
 
-def test_on_a_gpu_whole_steps_are_tried_until_one_fits(monkeypatch):
+@pytest.mark.parametrize(
+    "error", [torch.OutOfMemoryError("CUDA out of memory."), RuntimeError("CUBLAS_STATUS_ALLOC_FAILED")]
+)
+def test_on_a_gpu_whole_steps_are_tried_until_one_fits(monkeypatch, error):
     """A network that runs out of memory with more than five views at once."""
     ready, features = setup.prepare(*job()), Encoder._features
 
     def small(self, x, *more):
         if len(x) > 5:
-            raise torch.OutOfMemoryError("CUDA out of memory.")
+            raise error
         return features(self, x, *more)
 
     monkeypatch.setattr(Encoder, "_features", small)

@@ -44,7 +44,7 @@ class Method(nn.Module):
     def before_epoch(self, t: float, over: Over) -> None:
         """Called before the first step of every epoch; may change state. `over(f)` is what f gives for all
         training images [N, ...], in the order of their index: f takes whole images [B, C, S, S] in [0, 1],
-        in eval mode and without gradient."""
+        in eval mode and without gradient. A call in which memory runs out is repeated: count last."""
 
     def after_step(self, t: float, keep: dict[str, Tensor]) -> None:
         """Called once after each optimiser step; here all state changes. `keep` holds what the losses of all

@@ -43,7 +43,7 @@ def sparse(net: nn.Module, shown: Tensor) -> Iterator[None]:
     if any(getattr(module, "computed_anew", False) for module in net.modules()):
         raise TapetumError(
             "grad_checkpointing computes blocks anew in the backward pass, where this method hides no places "
-            "of a ConvNet any more; leave it out, or use a masked method for ViTs."
+            "of a ConvNet any more; say --grad-checkpointing false, or use a masked method for ViTs."
         )
     mask = partial(at, shown, {})
     with ExitStack() as stack:

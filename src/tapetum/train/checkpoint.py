@@ -26,9 +26,14 @@ FILES = ("method.safetensors", "optimizer.safetensors")
 
 
 def save(
-    folder: Path, step: int, method: nn.Module, optimizer: torch.optim.Optimizer, facts: dict, keep: int
+    folder: Path,
+    step: int,
+    method: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    facts: dict,
+    keep: int | None,
 ) -> Path:
-    """Write `folder/step_00000120` and remove all but the newest `keep` checkpoints.
+    """Write `folder/step_00000120` and remove all but the newest `keep` checkpoints, none for None.
 
     All processes call it: the first one writes, or where weights are split each writes what it holds. It is
     written under another name, synced and renamed: a reader never sees a part of it. Raises TapetumError when
@@ -62,7 +67,7 @@ def save(
         raise TapetumError(
             f"cannot write the checkpoint {target}: {reason}; earlier checkpoints are untouched."
         ) from error
-    if main:
+    if main and keep:
         prune(folder, step, keep)
     return target
 

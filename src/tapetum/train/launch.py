@@ -6,6 +6,7 @@ import signal
 import socket
 import sys
 import threading
+import traceback
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -78,6 +79,9 @@ def _child(
         sys.exit(2)
     except KeyboardInterrupt:
         sys.exit(130)
+    except Exception:
+        said.put(traceback.format_exc())  # torch tells only of the process whose end it sees first
+        raise
 
 
 class Left(TrainingFailed):
@@ -117,15 +121,24 @@ def spawn(world: int, body: Callable, arguments: dict) -> None:
         heard = []
         while not said.empty():
             heard.append(said.get())
-        if heard:
-            raise min(heard, key=lambda one: isinstance(one, Left)) from None
-        if asked:  # a process that had not begun yet dies of the signal; the answer is the same
-            sys.exit(130 if signal.SIGINT in asked else REQUEUE)
-        if (name := getattr(error, "signal_name", None)) or error.exit_code < 0:
+        broke = [one for one in heard if isinstance(one, str)]
+        causes = [one for one in heard if not isinstance(one, Left | str)]
+        if asked and all(isinstance(one, Shortage) for one in causes):
+            sys.exit(130 if signal.SIGINT in asked else REQUEUE)  # also one that had not begun dies of it
+        if causes:
+            raise causes[0] from None
+        if broke:
+            raise RuntimeError(f"one of {world} processes of this run failed:\n{broke[0]}") from None
+        codes = {rank: process.exitcode or 0 for rank, process in enumerate(context.processes)}
+        killed = [rank for rank, code in codes.items() if code < 0 and code != -signal.SIGTERM]
+        if killed:  # SIGTERM is what those get that have not left by themselves
+            name = signal.Signals(-codes[killed[0]]).name
             raise TrainingFailed(
-                f"process {error.error_index} of {world} was killed ({name or error.exit_code}); where "
+                f"process {killed[0]} of {world} was killed ({name}); where "
                 "nobody did it, the machine's memory ran out. All up to the last checkpoint is kept."
             ) from None
+        if heard:
+            raise heard[0] from None
         sys.exit(error.exit_code)
     finally:
         for number, handler in before.items():

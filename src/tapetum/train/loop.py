@@ -29,6 +29,7 @@ class Step:
     numbers: dict[str, Tensor]
     waited: float
     skipped: bool = False  # the loss or the gradient is no finite number: the step has changed nothing
+    past: bool = False  # the next epoch has begun since, which may have changed what the step had left
 
 
 def fit(
@@ -60,6 +61,7 @@ def fit(
     batches, statistics = feed.batches(start, steps), Statistics(method)
     method.train()
     begun = -1  # the last step whose epoch's beginning is done
+    done: Step | None = None
     for step in range(start, steps):
         statistics.keep()
         while True:
@@ -70,6 +72,8 @@ def fit(
                 torch.manual_seed(hash((seed, step, distributed.rank())))
                 set_rates(step / steps)
                 if step % feed.steps_per_epoch == 0 and begun != step:
+                    if done:
+                        done.past = True
                     with sharding.opened(method):
                         method.before_epoch(step / steps, partial(_over, method, feed, device, dtype))
                     begun = step
@@ -93,7 +97,7 @@ def fit(
         else:
             statistics.restore()
         spoilt = not taken and not (scaler and finite(numbers["loss"]) and scaler.get_scale() >= 1)
-        yield Step(step + 1, numbers | {"gradient_norm": norm}, waited, spoilt)
+        yield (done := Step(step + 1, numbers | {"gradient_norm": norm}, waited, spoilt))
 
 
 @torch.no_grad()

@@ -3,7 +3,7 @@
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 from torch import nn
@@ -68,18 +68,19 @@ class Mishaps:
     def note(self, step: Step, watch: Watch, weights: bool) -> None:
         """Take in a step.
 
-        weights: check what is to be saved, too; one step can spoil weights that gave a finite loss.
+        weights: check what is to be saved or looked at, too; one step can spoil weights that gave a finite
+            loss.
         Raises GoBack, or TrainingFailed where the run went back often enough.
         """
         if step.skipped:
             self._left_out(step, watch)
             if self.in_a_row >= self.skips:
                 row = f" in each of {self.in_a_row} steps," if self.in_a_row > 1 else ""
-                self._back(step.number, f"{what(step)}{row}", watch)
-            return
-        self.in_a_row = 0
+                self.back(step.number, f"{what(step)}{row}", watch)
+        else:
+            self.in_a_row = 0
         if weights and distributed.total(torch.tensor([float(not sound(self.job.method))])) > 0:
-            self._back(step.number, "weights are infinite or not numbers", watch)
+            self.back(step.number, "weights are infinite or not numbers", watch)
 
     def _left_out(self, step: Step, watch: Watch) -> None:
         self.skipped, self.in_a_row = self.skipped + 1, self.in_a_row + 1
@@ -96,7 +97,7 @@ class Mishaps:
             f"{self.journal.path}."
         )
 
-    def _back(self, step: int, why: str, watch: Watch) -> None:
+    def back(self, step: int, why: str, watch: Watch) -> NoReturn:
         """Go back, all processes alike; or end."""
         if len(self.went_back) >= self.most:
             watch.broke(step, why)
@@ -122,14 +123,17 @@ class Mishaps:
 
 
 def saving(steps: Iterator[Step], method: nn.Module, save: Callable[[Step], None]) -> Iterator[Step]:
-    """The steps; where the next cannot be done (images out of reach, no memory), `save` is called first,
-    unless weights are split: others have parts of them, and wait in the midst of a step."""
+    """The steps; where the next cannot be done (images out of reach, no memory), `save` is called first.
+
+    Not where weights are split: others have parts of them, and wait in the midst of a step. Nor where an
+    epoch has begun since: what `before_epoch` has changed, perhaps half, would be changed again.
+    """
     step = None
     try:
         for step in steps:
             yield step
     except TapetumError:
-        if step and not is_split(method) and sound(method):
+        if step and not step.past and not is_split(method) and sound(method):
             save(step)
         raise
 
@@ -141,12 +145,23 @@ def what(step: Step) -> str:
 
 def leave(folder: Path, main: bool) -> int:
     """Remove the checkpoints that were made between steps that were left out; the step of the newest that
-    stays, 0 where none does."""
-    step = 0
+    stays, 0 where none does. Raises TapetumError, and removes nothing, where only damaged ones would stay."""
+    step, spoilt, damaged = 0, [], []
     if main:
-        while newest := checkpoint.newest(folder):
-            if not newest[1].get("mishaps", {}).get("in_a_row", 0):
-                step = newest[1]["step"]
+        for path in reversed(checkpoint.found(folder)):
+            try:
+                facts = checkpoint.facts_of(path)
+            except (TapetumError, OSError, ValueError):
+                damaged.append(path)
+                continue
+            if not facts.get("mishaps", {}).get("in_a_row", 0):
+                step = facts["step"]
                 break
-            shutil.rmtree(newest[0])
+            spoilt.append(path)
+        if damaged and not step:
+            raise TapetumError(
+                f"the run is to go back, and no checkpoint from before is whole: {damaged[-1]} is damaged."
+            )
+        for path in spoilt:
+            shutil.rmtree(path)
     return int(distributed.total(torch.tensor([float(step)])))

@@ -22,6 +22,10 @@ if TYPE_CHECKING:
     from tapetum.train.setup import Job
 
 
+class NotFinite(TrainingFailed):
+    """The encoder gives features that are no numbers."""
+
+
 @dataclass
 class Sample:
     """A fixed sample of images, ready for the encoder."""
@@ -74,9 +78,7 @@ def look(encoder: Encoder, bank: Sample, held_out: Sample | None) -> dict[str, f
     some, else of the bank's own, each without itself); `rank`: the effective rank of the bank's features."""
     x = embed(encoder, bank.pixels)
     if not x.isfinite().all():
-        raise TrainingFailed(
-            "the encoder gives features that are not finite; a lower --optimizer.lr usually cures it."
-        )
+        raise NotFinite("the encoder gives features that are not finite")
     numbers = {"rank": float(effective_rank(x))}
     known = bank.labels >= 0
     if len(bank.labels[known].unique()) < 2:

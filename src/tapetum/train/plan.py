@@ -16,6 +16,7 @@ from tapetum.base.errors import TapetumError
 from tapetum.data.canvas import free_memory
 from tapetum.encoders.chunks import in_chunks
 from tapetum.train import setup
+from tapetum.train.attempt import ran_out
 from tapetum.train.defaults import Choice
 from tapetum.train.loop import PRECISIONS, fit
 from tapetum.views.nest import tensors
@@ -45,6 +46,11 @@ def fitted(given: dict[str, Any], groups: dict[str, dict]) -> tuple[dict[str, An
     if setup.launch.launched():
         raise TapetumError(
             "each process of torchrun would measure for itself; use --devices N, or give --epochs."
+        )
+    if given.get("parallel") == "sharded":
+        raise TapetumError(
+            "--plan, --budget and --micro-batch auto try steps in one process, which --parallel sharded does "
+            "not; give --epochs or --steps, and leave the others out."
         )
     if budget and (given.get("epochs") or given.get("steps")):
         raise TapetumError("--budget chooses the epochs itself; leave out --epochs and --steps.")
@@ -82,6 +88,8 @@ def fitted(given: dict[str, Any], groups: dict[str, dict]) -> tuple[dict[str, An
         "memory_bytes": int(memory),
         "disk_bytes": int((weights + optimizer) * (given["keep_checkpoints"] + 1) + weights),
     }
+    del job
+    _freed()  # what the trial took of a GPU is its children's
     return given, report
 
 
@@ -171,12 +179,19 @@ def fits(job: setup.Job, share: int, micro: int) -> bool:
     enough = True
     try:
         stepped(replace(job, feed=feed), 2)
-    except torch.OutOfMemoryError:
+    except Exception as error:
+        if not ran_out(error):
+            raise
         enough = False
-    gc.collect()  # what the error held
-    if job.device.type == "cuda":
-        torch.cuda.empty_cache()
+    _freed()
     return enough
+
+
+def _freed() -> None:
+    """Give back what nobody holds any more, also what an error held."""
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
 
 
 @contextmanager

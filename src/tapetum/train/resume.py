@@ -17,8 +17,11 @@ from tapetum.train.sharding import is_split
 def where(resume: str | None, out: Path | None, plan: bool) -> tuple[bool, Path | None]:
     """Whether to go on with a run, and in which folder. A run's folder is never overwritten."""
     if plan:
+        if resume not in (None, "auto"):
+            raise TapetumError("--plan shows what a new run would do; leave out --resume.")
         return False, out
-    if (place := out if resume in (None, "auto") else Path(str(resume))) and place.is_dir():
+    place = out if resume in (None, "auto") else Path(str(resume))
+    if place and (place / "config.yaml").exists():
         stranger.no_way_out(place)
     if resume not in (None, "auto"):
         folder = Path(str(resume))
@@ -41,6 +44,13 @@ def where(resume: str | None, out: Path | None, plan: bool) -> tuple[bool, Path 
     ):
         raise TapetumError(f"{out} exists and is not an empty folder; choose another --out.")
     return False, out
+
+
+def still_free(folder: Path, resume: bool) -> None:
+    """Refuse to begin where another process has begun a run since `where` looked; the folder is claimed."""
+    if not resume and (folder / "config.yaml").exists():
+        raise TapetumError(f"{folder} has become another run meanwhile; choose another --out.")
+    distributed.gather(torch.zeros(1))  # none begins before all have looked
 
 
 def continued(folder: Path, given: dict[str, Any], groups: dict[str, dict]) -> tuple[dict[str, Any], dict]:

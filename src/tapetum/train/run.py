@@ -1,4 +1,4 @@
-"""A pretraining run: its folder, its numbers, its checkpoints, and how it goes on after a stop."""
+"""A pretraining run: its folder, its numbers, its checkpoints."""
 
 import shlex
 import shutil
@@ -9,21 +9,19 @@ from typing import Any
 
 import torch
 
-from tapetum.base import console, distributed, memory
-from tapetum.base.console import Progress, duration, say, warn
+from tapetum.base import distributed, memory
+from tapetum.base.console import Progress, say, warn
 from tapetum.base.errors import TapetumError
 from tapetum.base.files import read_lines
 from tapetum.base.journal import Journal
 from tapetum.data import Source, open_data
-from tapetum.train import checkpoint, config, defaults, environment, launch, online, product, setup
+from tapetum.train import checkpoint, config, environment, online, product, setup
 from tapetum.train import resume as resume_
-from tapetum.train.claim import Claim
 from tapetum.train.health.watch import Watch, due
 from tapetum.train.loggers import Logger
 from tapetum.train.loggers import build as build_loggers
-from tapetum.train.loggers import check as check_loggers
 from tapetum.train.loop import Step, fit
-from tapetum.train.mishaps import GoBack, Mishaps, saving
+from tapetum.train.mishaps import Mishaps, saving
 from tapetum.train.sharding import opened
 from tapetum.train.skipped import Skipped
 from tapetum.train.stop import REQUEUE, Stop
@@ -35,17 +33,17 @@ CLOCK = ("time", "rate", "waited", "memory")
 class Run:
     """The life of one run in its folder."""
 
-    def __init__(self, folder: Path, job: setup.Job, options: dict[str, Any]):
-        self.folder, self.job, self.options = folder, job, options
+    def __init__(self, folder: Path, job: setup.Job, options: dict[str, Any], loggers: list[Logger]):
+        self.folder, self.job, self.options, self.loggers = folder, job, options, loggers
         self.main = distributed.rank() == 0
         self.metrics = Journal(folder / "metrics.jsonl")
         self.test: Source | None = None
         if options["test_data"] is not None:
             self.test = open_data(options["test_data"], labels=options["labels"])
-        self.loggers: list[Logger] = []
         self.began = time.monotonic()
         self.waited = 0.0
-        self.last_saved = time.monotonic()
+        self.last_saved, self.saved = time.monotonic(), -1  # when, and the step
+        self.owed = False  # a checkpoint that was due at a step that was left out
         self.scaler = torch.amp.GradScaler() if job.config["precision"] == "fp16" else None
         self.planned = job.feed.micro_batch
         self.first: dict[str, float] = {}  # what the online look saw before the first step
@@ -74,7 +72,8 @@ class Run:
         if facts := checkpoint.load(folder, self.job.method, self.job.optimizer, run):
             self.kept, step = facts, facts["step"]
             resume_.taken_up(facts, self.job, self.scaler)
-            if self.main:
+            self.saved = step
+            if self.main and not facts.get("mishaps", {}).get("in_a_row", 0):
                 checkpoint.prune(folder, step, self.options["keep_checkpoints"])
         resume_.check_alike(step)
         if self.main and self.metrics.path.exists():
@@ -88,7 +87,8 @@ class Run:
         job, per_epoch = self.job, self.job.feed.steps_per_epoch
         self._note_skipped()
         bank, held_out = online.samples(job, self.test)
-        self.loggers = build_loggers(self.options["logger"], self.folder, job.config) if self.main else []
+        if self.main and not self.loggers:  # a run that went back has them
+            self.loggers += build_loggers(self.options["logger"], self.folder, job.config)
         every = (self.options["eval_every"] or max(1, job.config["epochs"] // 10)) * per_epoch
         self.watch = Watch(self.folder, job, bank, start, self.kept.get("health", {}))
         self.mishaps = Mishaps(self.folder, job, self.options, start, self.kept.get("mishaps", {}))
@@ -114,15 +114,17 @@ class Run:
             for step in saving(steps, job.method, self._save):
                 self.waited += step.waited
                 last, asked = step.number == job.steps, stop.asked()
-                save = last or asked != 0 or (self._due(step.number) and not step.skipped)
-                self.mishaps.note(step, self.watch, weights=save)
+                self.owed |= self._due(step.number)
+                save = last or asked != 0 or (self.owed and not step.skipped)
+                look = last or step.number % every == 0
+                self.mishaps.note(step, self.watch, weights=save or look)
                 self.watch.note(step)
                 if not step.skipped and (last or step.number % self.options["log_every"] == 0):
                     self._log(step, batch / max(time.monotonic() - before, 1e-9))
                 before = time.monotonic()
                 share = self.waited / max(before - self.began, 1e-9)
                 progress.advance(batch, loss=float(step.numbers["loss"]), waiting=f"{share:.0%}")
-                if last or step.number % every == 0:
+                if look:
                     self._look(step.number, bank, held_out)
                 if due(step.number, job.steps):
                     self._watch(step)
@@ -139,8 +141,13 @@ class Run:
         canvas.on_damage = skipped.note
 
     def _look(self, step: int, bank: online.Sample, held_out: online.Sample | None) -> dict[str, float]:
-        with opened(self.job.method):
-            numbers = online.look(self.job.method.product(), bank, held_out)
+        try:
+            with opened(self.job.method):
+                numbers = online.look(self.job.method.product(), bank, held_out)
+        except online.NotFinite as error:
+            if not step:
+                raise
+            self.mishaps.back(step, str(error), self.watch)  # of the same images on all processes
         self._write({"step": step, "epoch": step / self.job.feed.steps_per_epoch, **numbers})
         if self.main:
             text = f"epoch {step / self.job.feed.steps_per_epoch:.3g} of {self.job.config['epochs']}"
@@ -159,6 +166,7 @@ class Run:
             log(step.number, {f"health.{k}": v for k, v in numbers.items() if not isinstance(v, list)})
         if self.options.get("stop_when") == "sick" and step.number < self.job.steps and self.watch.stops():
             self._save(step, must=True)
+            self.flush()
             distributed.gather(torch.zeros(1))  # none leaves before the checkpoint stands
             raise self.watch.ended()
 
@@ -186,12 +194,19 @@ class Run:
         return bool(distributed.gather(torch.tensor([due])).any()) if distributed.world() > 1 else due
 
     def _save(self, step: Step, must: bool = False) -> None:
-        """Write a checkpoint, all processes together; what cannot be written ends the run only if `must`."""
+        """Write a checkpoint, all processes together; what cannot be written ends the run only if `must`.
+
+        One between steps that were left out may be gone back beyond, so then no older one is removed.
+        """
+        if step.number == self.saved:
+            return
         facts = resume_.known(self.folder, self.job, self.planned, self.scaler)
         facts |= {"health": self.watch.state(), "mishaps": self.mishaps.state()}
         folder, keep = self.folder / "checkpoints", self.options["keep_checkpoints"]
         try:
+            keep = None if self.mishaps.in_a_row else keep
             checkpoint.save(folder, step.number, self.job.method, self.job.optimizer, facts, keep)
+            self.saved, self.owed = step.number, False
         except TapetumError as error:
             if must:
                 raise
@@ -203,17 +218,26 @@ class Run:
         again = f"tapetum pretrain --resume {shlex.quote(str(self.folder))}"
         if self.options["plugin"]:
             again += f" --method {shlex.quote(str(self.folder / 'method.py'))}"
+        self.flush()
         if self.main:
             say(f"stopped as asked; everything is saved. Go on with: {again}")
         distributed.gather(torch.zeros(1))  # none leaves before the checkpoint stands
         raise SystemExit(130 if number == signal.SIGINT else REQUEUE)
 
+    def flush(self, must: bool = False) -> None:
+        """Write what still waits for room on the disk; that there is none is an error only if `must`."""
+        try:
+            Skipped(self.folder / "skipped.jsonl").add(self.job.canvas.skipped)  # each has read others
+            for journal in (self.metrics, self.watch.journal, self.mishaps) if self.main else ():
+                journal.close()
+        except TapetumError as error:
+            if must:
+                raise
+            warn(str(error))
+
     def finish(self) -> dict[str, Any]:
         """Write what still waits, and the product."""
-        if self.main:
-            for journal in (self.metrics, self.watch.journal, self.mishaps):
-                journal.close()
-            Skipped(self.folder / "skipped.jsonl").add(self.job.canvas.skipped)
+        self.flush(must=True)
         product.save(self.folder, self.job.method, self.job.source.classes)
         rows = read_lines(self.metrics.path) if self.main else []
         last = {k: v for row in rows[-5:] for k, v in row.items() if k not in CLOCK}
@@ -223,76 +247,3 @@ class Run:
             "seconds": time.monotonic() - self.began,
             **last,
         }
-
-
-def pretrain(
-    data: Any = None, *, given: dict[str, Any], groups: dict[str, dict], plan: bool = False
-) -> dict[str, Any]:
-    """The body of the verb `pretrain`; see tapetum.verbs.pretrain for the settings.
-
-    given: every setting by name, None where it is left open; groups: the settings `method.*` and so on.
-    """
-    given = {**given, "data": data}  # None where nothing was said
-    if data is None and given.get("resume") is None:
-        raise TapetumError("pretrain needs DATA: a folder, an archive, a list or arrays; or --resume RUN.")
-    folder = Path(given["out"]) if given.get("out") else None
-    resume, folder = resume_.where(given.get("resume"), folder, plan)
-    if resume:
-        assert folder
-        given, groups = resume_.continued(folder, given, groups)
-    elif data is None:
-        raise TapetumError(f"there is no run in {folder} yet, so pretrain needs DATA.")
-    given |= {name: value for name, value in defaults.PLAIN.items() if given.get(name) is None}
-    groups = config.parsed(groups, given["method"])
-    check_loggers(given["logger"] or [])
-    if given.get("budget") or plan or given.get("micro_batch") == "auto":
-        from tapetum.train import plan as planning
-
-        given, report = planning.fitted(given, groups)
-        if plan:
-            planning.show(report)
-            return report
-    world = launch.count(given["devices"])
-    arguments: dict[str, Any] = {"given": given, "groups": groups, "folder": folder, "resume": resume}
-    if world > 1 and not launch.launched():
-        launch.spawned(world, body, arguments)
-        return {"run": str(folder)}
-    return body(**arguments)
-
-
-def body(given: dict[str, Any], groups: dict[str, dict], folder: Path, resume: bool) -> dict[str, Any]:
-    """What each process does."""
-    with Stop() as stop, launch.group(), Claim(folder):
-        while True:
-            try:
-                return life(given, groups, folder, resume, stop)
-            except GoBack:
-                resume = True
-
-
-def life(
-    given: dict[str, Any], groups: dict[str, dict], folder: Path, resume: bool, stop: Stop
-) -> dict[str, Any]:
-    """A run from its beginning, or from its newest checkpoint, to its end."""
-    quiet = distributed.rank() > 0
-    job = setup.prepare(given, groups, quiet)
-    run = Run(folder, job, {**given, "plugin": given["method"] if given["method"].endswith(".py") else None})
-    if resume:
-        resume_.check_same(folder, job)
-        start = run.resume()
-        run.note_environment()
-        if not quiet:
-            say(f"going on with {folder} at step {start:,} of {job.steps:,}")
-    else:
-        start = 0
-        run.create()
-        if not quiet:
-            rows = [(name, setup.plain(c.value), c.reason) for name, c in job.choices.items()]
-            console.table(rows, ("setting", "value", "why"))
-    run.train(start, stop)
-    result = run.finish()
-    if not quiet:
-        say(f"done in {duration(result['seconds'])}: {folder}/encoder.safetensors")
-        places = [str(folder), "--train-data", job.config["data"]]
-        say(f"measure it with: {shlex.join(['tapetum', 'evaluate', *places])}")
-    return result

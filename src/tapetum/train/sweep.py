@@ -15,6 +15,7 @@ from tapetum.train.loop import fit
 
 BACK = 2.0  # times what the loss had fallen by that it rises above its start, where it diverges
 NOISE = 3.0  # standard deviations of a loss that it must rise by beyond that
+LEFT_OUT = 3  # steps in a row without a finite gradient end the sweep
 CONTRACTED = 0.5  # share of the rank at low rates below which features have collapsed
 LEARNT = 1.5  # standard deviations of a loss that the smoothed loss falls by at least, where anything learns
 
@@ -103,15 +104,25 @@ def sweep(
     found, steps = Sweep(), max(steps, len(rates) + 1)
     every, last = max(1, len(rates) // looks), len(rates)
     rate_at = lambda t: set_rate(t, rates[min(round(t * steps), last - 1)])  # noqa: E731
+    still = 0  # steps in a row that were left out
     for step in fit(method, optimizer, feed, steps=steps, set_rates=rate_at, **how):
-        done = step.number - 1  # steps whose result this loss is
+        done, moved = (
+            step.number - 1,
+            not still,
+        )  # steps whose result this loss is; whether the last was taken
+        still = still + 1 if step.skipped else 0
         loss = float(step.numbers["loss"])
         if not math.isfinite(loss):
             found.ended = f"the loss is {loss} after a step at {rates[max(done - 1, 0)]:.2g}"
             break
-        if done:
+        if done and moved:
             found.rates.append(rates[done - 1])
             found.losses.append(loss)
+        if still == LEFT_OUT:
+            found.ended = (
+                f"the gradient is not finite in {still} steps up to {rates[min(done, last - 1)]:.2g}"
+            )
+            break
         if diverged(found):
             found.ended = f"the loss diverged at {found.rates[-1]:.2g}"
             break

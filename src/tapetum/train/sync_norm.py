@@ -4,6 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from tapetum.base import distributed
+from tapetum.parts.sparse import follow
 from tapetum.parts.state import BatchNorm
 
 
@@ -35,13 +36,7 @@ def _normalise(norm: BatchNorm, x: Tensor) -> Tensor:
     spread = wide - mean.view(shape)
     variance = distributed.total(spread.square().sum(axes)) / count
     if norm.track_running_stats:
-        with torch.no_grad():
-            assert norm.num_batches_tracked is not None
-            assert norm.running_mean is not None and norm.running_var is not None
-            norm.num_batches_tracked.add_(1)
-            share = norm.momentum if norm.momentum is not None else 1 / float(norm.num_batches_tracked)
-            norm.running_mean.lerp_(mean.to(norm.running_mean), share)
-            norm.running_var.lerp_((variance * count / (count - 1)).to(norm.running_var), share)
+        follow(norm, mean, variance * count / (count - 1))
     y = spread * (variance + norm.eps).rsqrt().view(shape)
     if norm.affine:
         y = y * norm.weight.view(shape) + norm.bias.view(shape)

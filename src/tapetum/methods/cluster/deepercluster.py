@@ -39,11 +39,14 @@ class DeeperCluster(Method):
         self.register_buffer("epoch", torch.tensor(-1))
         self.clusters, self.prototypes, self.dim, self.every = clusters, prototypes, dim, every
 
-    @torch.no_grad()
     def before_epoch(self, t, over):
-        self.epoch += 1
-        if self.epoch % self.every:
-            return
+        if (self.epoch + 1) % self.every == 0:
+            self.cluster(over)
+        self.epoch += 1  # last: a call that fails comes again
+
+    @torch.no_grad()
+    def cluster(self, over):
+        """Find the classes of all images anew."""
         x = over(lambda x: self.encoder(turned(x).flatten(0, 1)).unflatten(0, (-1, 4)))  # [N, 4, D]
         x = whitened(x.flatten(0, 1), self.dim)  # [4N, P]
         turn = torch.arange(4, device=x.device).repeat(len(x) // 4)

@@ -44,11 +44,11 @@ class SeLa(Method):
     def before_epoch(self, t, over):
         if t * self.relabel < self.relabelled:
             return
-        self.relabelled.fill_(int(t * self.relabel) + 1)
         features = over(self.encoder)  # [N, D]
         for labels, classifier in zip(self.labels, self.classifiers):
             logp = classifier(features).log_softmax(1)
             labels.copy_(equal_partition(logp, self.sharpness).argmax(1))
+        self.relabelled.fill_(int(t * self.relabel) + 1)  # last: a call that fails comes again
 
     def loss(self, batch, t):
         z, labels = self.encoder(batch["x"]), self.labels[:, batch["index"]]  # [B, D], [heads, B]

@@ -107,7 +107,7 @@ class Watch:
             why += "; the pixels of that step are finite"
         row = {"step": step, "broken": why, "attempt": f"{attempt[0].upper()}{attempt[1:]}."}
         self._tell(row, judge([*self.history, row]))
-        raise TrainingFailed(f"{why}; {attempt}. The last checkpoint is from before.")
+        raise TrainingFailed(f"{why}; {attempt}.")
 
     def not_finite(self, step: int) -> str:
         """The images of a step whose views are not finite; a function of the step, they are drawn again."""
@@ -117,7 +117,7 @@ class Watch:
             whole = torch.ones(len(index), dtype=torch.bool)
             for view in tensors({name: batch[name] for name in feed.views}):
                 whole &= view.isfinite().flatten(1).all(1).cpu()
-            found.append(torch.where(whole, -1, index))
+            found.append(torch.where(whole, -1, feed.canvas.shown(index)))
         bad = [i for i in distributed.gather(torch.cat(found)).tolist() if i >= 0]
         more = f" and {len(bad) - 3} more" if len(bad) > 3 else ""
         return ", ".join(self.job.source.paths[i] for i in bad[:3]) + more
