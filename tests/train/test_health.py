@@ -295,8 +295,8 @@ def test_measuring_leaves_everything_as_it_was(kind):
 
 def test_looks_are_many_at_first_and_then_few():
     at = [step for step in range(20_001) if watch.due(step, 20_000)]
-    assert at[:8] == [0, 25, 50, 100, 150, 200, 400, 600] and at[-1] == 20_000
-    assert all(200 <= b - a <= 1000 for a, b in itertools.pairwise(at[5:-1])) and len(at) < 40
+    assert at[:6] == [0, 50, 100, 200, 400, 600] and at[-1] == 20_000
+    assert all(200 <= b - a <= 1000 for a, b in itertools.pairwise(at[3:-1])) and len(at) < 40
     assert [step for step in range(8) if watch.due(step, 7)] == [0, 7]
 
 
@@ -309,18 +309,18 @@ def test_a_spike_stands_out():
 
 
 def test_looking_changes_no_bit_of_a_run(tmp_path, monkeypatch):
-    settings = {"method": "byol", "checkpoint_steps": 10}
+    settings = {"method": "byol", "steps": 55, "checkpoint_steps": 20}
     pretrain(tmp_path / "with", **settings)
     monkeypatch.setattr(run, "due", lambda step, steps: False)
     pretrain(tmp_path / "without", **settings)
     assert numbers(tmp_path / "with") == numbers(tmp_path / "without")
     one, other = (sorted((tmp_path / name).rglob("*.safetensors")) for name in ("with", "without"))
     assert [a.read_bytes() for a in one] == [b.read_bytes() for b in other] and len(one) == 5
-    assert [row["step"] for row in looks(tmp_path / "with")] == [0, 25, 30]
+    assert [row["step"] for row in looks(tmp_path / "with")] == [0, 50, 55]
 
 
 def test_a_resumed_run_sees_what_one_never_stopped_sees(tmp_path):
-    settings = {"method": "byol", "steps": 32}
+    settings = {"method": "byol", "steps": 52}
     for name in ("whole", "run"):
         pretrain(tmp_path / name, checkpoint_steps=15, keep_checkpoints=9, **settings)
     folder = tmp_path / "run"
@@ -330,7 +330,7 @@ def test_a_resumed_run_sees_what_one_never_stopped_sees(tmp_path):
         path.rmdir()
     tapetum.pretrain(sandbox.easy_images(48)[0], resume=str(folder), keep_checkpoints=9)
     assert looks(folder) == looks(tmp_path / "whole")
-    assert [row["step"] for row in looks(folder)] == [0, 25, 32]
+    assert [row["step"] for row in looks(folder)] == [0, 50, 52]
     states = [
         files.read_json(tmp_path / n / "checkpoints/step_00000030/state.json") for n in ("whole", "run")
     ]
@@ -391,14 +391,14 @@ def test_a_slow_loader_is_named(tmp_path):
 def test_a_sick_run_is_ended_where_that_is_wanted(tmp_path, capsys):
     case = sick.CASES["constant images"]
     source = sick.made_sick(easy(), case.data)
-    settings = {**sick.SMALL, **case.settings, **QUICK}
+    settings = {**sick.SMALL, **case.settings, **QUICK, "steps": 60}
     with pytest.raises(
-        TrainingFailed, match=r"stopped at step 25, sick at two looks in a row: flat: .*alike"
+        TrainingFailed, match=r"stopped at step 50, sick at two looks in a row: flat: .*alike"
     ):
         tapetum.pretrain(source, out=str(tmp_path / "run"), stop_when="sick", **settings)
-    assert [path.name for path in checkpoint.found(tmp_path / "run" / "checkpoints")] == ["step_00000025"]
+    assert [path.name for path in checkpoint.found(tmp_path / "run" / "checkpoints")] == ["step_00000050"]
     found = tapetum.inspect(str(tmp_path / "run"))
-    assert found["health"].startswith("flat: the images are all alike") and "(step 25)" in found["health"]
+    assert found["health"].startswith("flat: the images are all alike") and "(step 50)" in found["health"]
     assert "preview" in found["what to try"] and found["health before"] == ["flat from step 0"]
     tapetum.pretrain(source, resume=str(tmp_path / "run"))
     assert (tmp_path / "run" / "encoder.safetensors").exists()

@@ -24,13 +24,13 @@ from tapetum.views.nest import tensors
 
 FILE = "health.jsonl"
 CLOCK = ("reading", "waiting", "seconds")  # fields that tell time; all others repeat bit for bit
-FIRST = (0, 25, 50, 100, 150, 200)
+FIRST = (0, 50, 100, 200)
 RECENT = 32  # losses that a spike stands out from
 SPIKE = 8.0  # by how many of their standard deviations
 
 
 def due(step: int, steps: int) -> bool:
-    """Whether there is a look after this step: six in the first 200, then each third more but no farther
+    """Whether there is a look after this step: four in the first 200, then each third more but no farther
     than 1,000 steps apart, and after the last."""
     if step in FIRST or step == steps:
         return True
