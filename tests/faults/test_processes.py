@@ -1,7 +1,6 @@
 """Real processes that are killed, hang, or fail one of several: what is left goes on to the same end."""
 
 import os
-import random
 import signal
 import subprocess
 import sys
@@ -17,7 +16,6 @@ import tapetum
 from small_faults import TINY, assert_same, pixels, rows
 from small_runs import typed
 from tapetum.base.errors import TapetumError
-from tapetum.base.files import read_lines
 from tapetum.train import checkpoint
 
 # `tapetum pretrain` in a process of its own, with faults named in its environment:
@@ -149,23 +147,6 @@ def test_killed_while_it_writes_a_checkpoint(new, tmp_path, whole, place):
     assert (run / "checkpoints" / f"step_{step:08d}").exists() == (at == 4)
     found = checkpoint.newest(run / "checkpoints")
     assert found and found[1]["step"] == (step if at == 4 else step - 2)
-    tapetum.pretrain(resume=str(run))
-    (run / "mishaps.jsonl").touch()
-    assert_same(run, whole)
-
-
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
-def test_stopped_at_a_random_step(new, tmp_path, whole, number):
-    run, step = tmp_path / "run", random.Random(int(number)).randint(1, 6)
-    process = start(*new, "--out", run)
-    metrics = run / "metrics.jsonl"
-    while process.poll() is None:
-        if metrics.exists() and any(row["step"] >= step for row in read_lines(metrics)):
-            process.send_signal(number)
-            break
-        time.sleep(0.005)
-    code, said = ended(process)
-    assert code in ((75, 0) if number == signal.SIGTERM else (-number, 0)), said
     tapetum.pretrain(resume=str(run))
     (run / "mishaps.jsonl").touch()
     assert_same(run, whole)
