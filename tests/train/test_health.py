@@ -2,6 +2,7 @@
 
 import itertools
 import math
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -15,7 +16,7 @@ from tapetum.base import files
 from tapetum.base.errors import TrainingFailed
 from tapetum.methods import find
 from tapetum.parts.state import EMA
-from tapetum.train import checkpoint, online, run, sandbox
+from tapetum.train import checkpoint, feed, online, run, sandbox
 from tapetum.train.feed import Feed
 from tapetum.train.health import probe, watch
 from tapetum.train.health.judge import Verdict, judge
@@ -381,11 +382,17 @@ def test_a_run_is_named_rightly_within_its_first_steps(name, tmp_path, capsys):
         assert said.count("  try: ") >= 1
 
 
-def test_a_slow_loader_is_named(tmp_path):
-    case = sick.CASES["a slowed loader"]
+@pytest.mark.parametrize("step, starved", [(0.01, True), (1.0, False)])
+def test_a_slow_loader_is_named(step, starved, tmp_path, monkeypatch):
+    """On a clock that goes on by 4 ms for each of 16 images that are read, and by so many seconds a step."""
+    clock, batch, case = [0.0], Feed.batch, sick.CASES["a slowed loader"]
+    monkeypatch.setattr(sick, "time", SimpleNamespace(sleep=clock.append))
+    monkeypatch.setattr(feed, "time", SimpleNamespace(perf_counter=lambda: sum(clock)))
+    monkeypatch.setattr(watch, "time", SimpleNamespace(monotonic=lambda: sum(clock)))
+    monkeypatch.setattr(Feed, "batch", lambda *given: clock.append(step) or batch(*given))
     found = sick.train(case, 0, tmp_path / "run", easy(), **QUICK)
-    assert found[-1]["verdict"] == "starved for data"
-    assert found[-1]["reading"] > 0.5
+    assert found[-1]["reading"] == pytest.approx(0.064 / (0.064 + step))
+    assert (found[-1]["verdict"] == "starved for data") == starved
 
 
 def test_a_sick_run_is_ended_where_that_is_wanted(tmp_path, capsys):
