@@ -11,7 +11,8 @@ import pytest
 import torch
 from PIL import Image
 
-from small_faults import assert_same, pixels, pretrain, resumed, rows
+from run_files import rows
+from small_faults import assert_same, pixels, pretrain, resumed
 from tapetum.base import threads
 from tapetum.base.errors import TapetumError
 from tapetum.base.threads import Late, Pool, read_ahead

@@ -8,7 +8,8 @@ import pytest
 import torch
 from torch import nn
 
-from small_faults import assert_same, disk_of, no_space, pretrain, resumed, rows
+from run_files import rows
+from small_faults import assert_same, disk_of, no_space, pretrain, resumed
 from tapetum.base import files
 from tapetum.base.errors import TapetumError
 from tapetum.base.journal import Journal

@@ -12,6 +12,7 @@ from torch import nn
 import small_runs
 import tapetum
 from benchmark_modules import load
+from run_files import rows
 from tapetum.base import files
 from tapetum.base.errors import TrainingFailed
 from tapetum.methods import find
@@ -30,16 +31,7 @@ def pretrain(out, data=None, **settings):
 
 
 def looks(folder) -> list[dict]:
-    """The looks of a run without what tells time."""
-    rows = files.read_lines(folder / watch.FILE)
-    return [{n: v for n, v in row.items() if n not in watch.CLOCK} for row in rows]
-
-
-def numbers(folder) -> list[dict]:
-    return [
-        {n: v for n, v in row.items() if n not in run.CLOCK}
-        for row in files.read_lines(folder / "metrics.jsonl")
-    ]
+    return rows(folder, watch.FILE)
 
 
 # ---- the judge ----
@@ -314,7 +306,7 @@ def test_looking_changes_no_bit_of_a_run(tmp_path, monkeypatch):
     pretrain(tmp_path / "with", **settings)
     monkeypatch.setattr(run, "due", lambda step, steps: False)
     pretrain(tmp_path / "without", **settings)
-    assert numbers(tmp_path / "with") == numbers(tmp_path / "without")
+    assert rows(tmp_path / "with") == rows(tmp_path / "without")
     one, other = (sorted((tmp_path / name).rglob("*.safetensors")) for name in ("with", "without"))
     assert [a.read_bytes() for a in one] == [b.read_bytes() for b in other] and len(one) == 5
     assert [row["step"] for row in looks(tmp_path / "with")] == [0, 25, 30]
