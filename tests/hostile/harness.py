@@ -24,7 +24,6 @@ CASES: list[Case] = [c for part in (archives, images, tables, arrays, weights, r
 ROOM = 2 * 2**30  # bytes of addresses beyond those of a process that has loaded torch
 MEMORY = 700 * 2**20  # bytes that a case may add to the most that the process has ever held
 PATIENCE = 20  # seconds of the processor; and sixty times as many on the clock, for what waits
-TOUCHED = ("out", "it")  # where a case's own command may write: into its --out, and the run that goes on
 
 
 class Hangs(BaseException):
@@ -61,7 +60,7 @@ def tried(case: Case, folder: Path, guard: Guard, seconds: float) -> dict:
     own = [place / "out", folder / "cache", folder / "tmp"]
     if case.act == "resume":  # a run that goes on is locked, in its folder
         own.append(place / name / ".lock")
-    with guard.watching(*own) as seen:
+    with guard.watching(place, *own) as seen:
         try:
             setting(seconds)
             with contextlib.redirect_stdout(printed), contextlib.redirect_stderr(printed):
@@ -77,7 +76,7 @@ def tried(case: Case, folder: Path, guard: Guard, seconds: float) -> dict:
     wrong += [f"it did {event}" for event in seen]
     after = tree(place)
     changed = [
-        n for n in before.keys() | after.keys() if before.get(n) != after.get(n) and not n.startswith("out")
+        n for n in before.keys() | after.keys() if before.get(n) != after.get(n) and n.split("/")[0] != "out"
     ]
     wrong += [f"it changed {sorted(changed)[:5]}"] if changed else []
     wrong += ["code ran: there is a canary"] if list(place.rglob("canary")) else []
