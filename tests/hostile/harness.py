@@ -19,6 +19,7 @@ from hostile import acts, archives, arrays, images, runs, tables, weights
 from hostile.guard import Guard, tree
 from hostile.made import Case, photos
 from hostile.planted import PLANTS, Plant
+from tapetum.base.harmless import harmless
 
 CASES: list[Case] = [c for part in (archives, images, tables, arrays, weights, runs) for c in part.CASES]
 ROOM = 2 * 2**30  # bytes of addresses beyond those of a process that has loaded torch
@@ -98,9 +99,7 @@ def _judged(case: Case, kind: str, words: str, printed: str) -> list[str]:
         wrong.append(f"it does not say {case.says!r}: {words[:600]} | {printed[-300:]}")
     if case.act == "image" and not case.says and kind == "value":
         wrong.append(f"it was taken for an image: {words}")
-    if kind == "sentence" and len(words) > 1500:
-        wrong.append(f"its sentence has {len(words)} letters")
-    if any(c < " " and c not in "\n\t\r" for c in printed) or "\x9b" in printed:
+    if harmless(printed, keep="\n\t\r") != printed:
         wrong.append(f"it printed what acts on a terminal: {printed[-300:]!r}")
     if any(
         word in words
