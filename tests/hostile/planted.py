@@ -282,6 +282,11 @@ PLANTS = [
         (("page: a tag", "AssertionError"), ("page: the end of a title", "AssertionError")),
     ),
     Plant(
+        "length of sentences",
+        {"tapetum.base.errors:shortened": lambda text, most: text.ljust(2000, ".")},
+        (("settings: a name that is none", "a sentence of"),),
+    ),
+    Plant(
         "code of strangers",
         {"tapetum.train.resume:_typed_again": lambda method, folder, sha256: str(folder / "method.py")},
         (("run: a method's file", "it did exec"),),
