@@ -9,6 +9,7 @@ import tarfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from inspect import Parameter, isfunction, signature
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,9 @@ import numpy as np
 import torch
 import yaml
 from PIL import Image
+
+from tapetum.encoders.pickled import Pickled
+from tapetum.report.page import Html
 
 SILENT, HANGS = "it does not say", "it did not end"
 ACTS, MEMORY, CANARY = "what acts on a terminal", "MemoryError", "there is a canary"
@@ -47,9 +51,19 @@ class Plant:
                 for part in outer:
                     owner = getattr(owner, part)
                 before = owner.__dict__[name]
+                if isfunction(before):
+                    _check_fits(value, before)
                 stack.callback(setattr, owner, name, before)
                 setattr(owner, name, value)
             yield
+
+
+def _check_fits(value: Any, before: Any) -> None:
+    """Raise TypeError where this cannot be called as what stood there before."""
+    names = {True: [], False: []}
+    for parameter in signature(before).parameters.values():
+        names[parameter.kind is Parameter.KEYWORD_ONLY].append(parameter.name)
+    signature(value).bind(*names[False], **dict.fromkeys(names[True]))
 
 
 def nothing(*_: object, **__: object) -> None:
@@ -58,14 +72,6 @@ def nothing(*_: object, **__: object) -> None:
 
 def same(value: Any, *_: object, **__: object) -> Any:
     return value
-
-
-def _whole(path: str) -> bytes:
-    return Path(path).read_bytes()
-
-
-def _beside(folder: Path, name: str) -> bytes:
-    return (folder / name).read_bytes()
 
 
 def _npz(path: Any) -> dict:
@@ -82,8 +88,6 @@ def _opened(content: Any, most: int) -> Any:
 
 
 def _markup(part: Any) -> Any:
-    from tapetum.report.page import Html
-
     if isinstance(part, list | tuple):
         return Html("".join(map(str, part)))
     return Html("" if part in (None, False) else str(part))
@@ -93,16 +97,6 @@ def _walked(loader: Any) -> Any:
     node = loader.get_single_node()
     value = loader.construct_document(node)
     return len(str(value)) and value
-
-
-def _text(path: Any) -> str:
-    return Path(path).read_text()
-
-
-def _looked() -> Any:
-    from tapetum.encoders.pickled import Pickled
-
-    return Pickled("pickle", [], {})
 
 
 LIST = "tapetum.data.listing:"
@@ -143,7 +137,7 @@ PLANTS = [
     ),
     Plant(
         "regular files alone",
-        {"tapetum.data.stores:regular": _whole},
+        {"tapetum.data.stores:regular": lambda path: Path(path).read_bytes()},
         (("folder: a file of a terabyte", MEMORY),),
     ),
     Plant(
@@ -158,7 +152,7 @@ PLANTS = [
     ),
     Plant(
         "rows that name files",
-        {"tapetum.data.columns:_beside": _beside},
+        {"tapetum.data.columns:_beside": lambda folder, name: (folder / name).read_bytes()},
         ("table: a row that names a secret",),
     ),
     Plant(
@@ -169,7 +163,7 @@ PLANTS = [
     Plant(
         "rows for the bytes there are",
         {"tapetum.data.lists:check_count": nothing, "tapetum.data.columns:check_count": nothing},
-        ("list: Parquet of very many equal rows", "arrow: very many rows without room"),
+        (("list: Parquet of very many equal rows", MEMORY), "arrow: very many rows without room"),
     ),
     Plant(
         "arrays are looked at first",
@@ -184,7 +178,7 @@ PLANTS = [
     Plant(
         "the index of packs",
         {"tapetum.data.packed:_check": nothing},
-        ("pack: a record of exabytes", "pack: labels of no class"),
+        ("pack: a record of exabytes", ("pack: labels of no class", "IndexError")),
     ),
     Plant(
         "pickles are not unpickled",
@@ -198,7 +192,7 @@ PLANTS = [
     ),
     Plant(
         "pickles are looked at first",
-        {"tapetum.encoders.pickled:look": lambda file: _looked()},
+        {"tapetum.encoders.pickled:look": lambda file: Pickled("pickle", [], {})},
         ("pickle: TorchScript", "pickle: packed tightly"),
     ),
     Plant(
@@ -214,7 +208,7 @@ PLANTS = [
     Plant(
         "a dict that holds itself",
         {"tapetum.encoders.weights:_DEEPEST": 10**12},
-        ("pickle: a dict that holds itself",),
+        (("pickle: a dict that holds itself", HANGS),),
     ),
     Plant(
         "arguments that reach out",
@@ -266,7 +260,11 @@ PLANTS = [
         {"tapetum.train.checkpoint:digest": lambda path: "0" * 64},
         ("checkpoint: a file that is another",),
     ),
-    Plant("texts of devices", {"tapetum.base.files:read_text": _text}, (("facts: of a device", MEMORY),)),
+    Plant(
+        "texts of devices",
+        {"tapetum.base.files:read_text": lambda path: Path(path).read_text()},
+        (("facts: of a device", MEMORY),),
+    ),
     Plant(
         "what acts on a terminal",
         {"tapetum.base.console:outward": lambda text, keep="": text},

@@ -9,7 +9,7 @@ import pytest
 
 from hostile.guard import surroundings
 from hostile.harness import CASES
-from hostile.planted import PLANTS
+from hostile.planted import HANGS, PLANTS
 
 
 def harnessed(folder: Path, *planted: str) -> dict[str, dict]:
@@ -71,3 +71,4 @@ def test_without_its_defence_it_is_seen(missed, number):
     found, (_, shown) = missed[str(number)], JOBS[number]
     assert "unplanted" not in found, "the defence is not where it is taken away"
     assert any(shown in wrong for wrong in found["wrong"]), found["wrong"]
+    assert any(HANGS in wrong for wrong in found["wrong"]) == (shown == HANGS), found["wrong"]
