@@ -4,10 +4,11 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
+from run_files import contents, rows
 from tapetum.base.files import read_lines
-from tapetum.train.run import CLOCK
 
 # Where writing a checkpoint may die: with a file cut off, before or after the facts are written, when it has
 # got its name, and while an older one is removed.
@@ -74,10 +75,10 @@ if __name__ == "__main__":
 """
 
 
-def start(*arguments: object, **environment: object) -> subprocess.Popen:
+def start(*arguments: object, how: Sequence[str] = ("-c", RUNNER), **environment: object) -> subprocess.Popen:
     """Begin `tapetum pretrain ...` in a process of its own."""
     return subprocess.Popen(
-        [sys.executable, "-c", RUNNER, "pretrain", *map(str, arguments)],
+        [sys.executable, *how, "pretrain", *map(str, arguments)],
         env={**os.environ, "OMP_NUM_THREADS": "1", **{n: str(v) for n, v in environment.items()}},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -85,8 +86,13 @@ def start(*arguments: object, **environment: object) -> subprocess.Popen:
     )
 
 
-def ended(process: subprocess.Popen, seconds: float = 120) -> tuple[int, str]:
-    out, error = process.communicate(timeout=seconds)
+def ended(process: subprocess.Popen, seconds: float = 300) -> tuple[int, str]:
+    """Its exit code and all that it said, which is no traceback; it does not outlive these seconds."""
+    try:
+        out, error = process.communicate(timeout=seconds)
+    finally:
+        process.kill()
+    assert "Traceback" not in error, error
     return process.returncode, out + error
 
 
@@ -100,20 +106,10 @@ def noted(run: Path, step: int, process: subprocess.Popen) -> bool:
     return False
 
 
-def numbers(run: Path) -> list[dict]:
-    return [{k: v for k, v in row.items() if k not in CLOCK} for row in read_lines(run / "metrics.jsonl")]
-
-
-def contents(run: Path) -> dict[str, bytes]:
-    """Every tensor that a run has left, and the facts beside them."""
-    files = [*run.glob("checkpoints/step_*/*"), run / "encoder.safetensors"]
-    return {str(path.relative_to(run)): path.read_bytes() for path in files}
-
-
 def differences(run: Path, wanted: Path) -> list[str]:
     """What two runs do not share bit for bit: weights, teacher, optimiser, numbers, what was left out."""
     one, other = contents(run), contents(wanted)
     odd = sorted(name for name in {*one, *other} if one.get(name) != other.get(name))
-    odd += ["metrics.jsonl"] * (numbers(run) != numbers(wanted))
+    odd += ["metrics.jsonl"] * (rows(run) != rows(wanted))
     left_out = [read_lines(folder / "skipped.jsonl") for folder in (run, wanted)]
     return odd + ["skipped.jsonl"] * (left_out[0] != left_out[1])

@@ -13,7 +13,7 @@ import torch
 
 import small_runs
 import tapetum
-from tapetum.base import files
+from run_files import contents, rows
 from tapetum.encoders import Encoder
 from tapetum.methods import find
 from tapetum.train import sandbox
@@ -60,18 +60,6 @@ def killed_at(step: int, time: int = 1) -> Callable[[int, dict], None]:
                 raise Killed
 
     return log
-
-
-def rows(run: Any, file: str = "metrics.jsonl") -> list[dict]:
-    """The lines of a file of a run, without what tells time."""
-    clock = ("time", "rate", "waited", "memory", "reading", "waiting", "seconds")
-    return [{n: v for n, v in row.items() if n not in clock} for row in files.read_lines(run / file)]
-
-
-def contents(run: Any) -> dict[str, bytes]:
-    """Every tensor that a run has left, and the facts beside them."""
-    found = [*run.glob("checkpoints/step_*/*"), run / "encoder.safetensors"]
-    return {str(path.relative_to(run)): path.read_bytes() for path in found}
 
 
 def assert_same(run: Any, wanted: Any) -> None:

@@ -2,10 +2,12 @@
 
 import json
 import threading
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -99,3 +101,12 @@ def served(places: Sequence[Path], work: Path) -> Iterator[Server]:
         yield server
         server.shutdown()
         thread.join()
+
+
+def awaited(wanted: Callable[[], Any], seconds: float = 60) -> Any:
+    """What this gives as soon as that is true; the test fails where it does not become so."""
+    end = time.monotonic() + seconds
+    while not (found := wanted()):
+        assert time.monotonic() < end, f"not so within {seconds} s"
+        time.sleep(0.01)
+    return found

@@ -1,9 +1,9 @@
 """Bad data, files and disks: each is one sentence and exit code 2, and nothing already computed is lost."""
 
+import contextlib
 import hashlib
 import json
 import pickle
-import resource
 import shutil
 import tarfile
 import zipfile
@@ -15,6 +15,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from small_faults import disk_of
 from tapetum import cli
 from tapetum.encoders import Encoder
 from tapetum.train import checkpoint, config
@@ -418,21 +419,18 @@ def test_training_that_fails_is_exit_code_1_and_keeps_its_checkpoints(work, caps
 )
 def test_a_full_disk_loses_nothing(work, model, capsys, monkeypatch, owner, name, call):
     """From one moment on no file may grow beyond 1000 bytes; the system itself refuses."""
-    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     real, calls = getattr(owner, name), []
-
-    def at_last(*args, **kwargs):
-        calls.append(name)
-        if len(calls) == call:
-            resource.setrlimit(resource.RLIMIT_FSIZE, (1000, limits[1]))
-        return real(*args, **kwargs)
-
     shutil.rmtree("run")
-    monkeypatch.setattr(owner, name, at_last)
-    try:
+    with contextlib.ExitStack() as full:
+
+        def at_last(*args, **kwargs):
+            calls.append(name)
+            if len(calls) == call:
+                full.enter_context(disk_of(1000))
+            return real(*args, **kwargs)
+
+        monkeypatch.setattr(owner, name, at_last)
         code, err = ask(capsys, LONG)
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     found = [line for line in err.splitlines() if not line.startswith("warning: cannot write")]
     assert (code, len(found)) == (2, 1) and found[0].startswith("error: cannot write"), err
     assert not [file for file in work.rglob("*.part*")]
@@ -449,23 +447,16 @@ def test_a_full_disk_loses_nothing(work, model, capsys, monkeypatch, owner, name
 
 
 def test_a_full_disk_leaves_features_as_they_were(work, capsys):
-    limits, before = resource.getrlimit(resource.RLIMIT_FSIZE), digests(work)
-    try:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (100, limits[1]))
+    before = digests(work)
+    with disk_of(100):
         code, err = ask(capsys, "embed run photos --overwrite --out features.npz")
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert (code, err.count("\n")) == (2, 1) and "features.npz: File too large" in err
     assert digests(work) == before
 
 
 def test_a_full_disk_keeps_what_is_packed(work, capsys):
-    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-    try:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (9000, limits[1]))
+    with disk_of(9000):
         code, err = ask(capsys, "pack photos --out x --size 64")
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert (code, err.count("\n")) == (2, 1) and err.startswith(
         "error: cannot write x.pack: File too large; "
     )

@@ -173,6 +173,7 @@ def test_the_parts_of_a_step_are_all_of_it(kept, photos, monkeypatch, name):
     monkeypatch.setattr(where, "cores", lambda: 1)
     shares, seconds = where.profile(name, 2)
     assert sum(shares.values()) == pytest.approx(1, abs=0.01) and seconds > 0
+    assert min(shares.values()) >= 0  # no clock took what is another's
     wanted = {"encoder, forwards", "encoder, backwards", "heads, forwards", "heads, backwards", "views"}
     wanted |= {"loss, forwards", "loss, backwards", "optimiser", "after the step", "reading", "the rest"}
     assert set(shares) == wanted | ({"teacher"} if name == "byol" else set())

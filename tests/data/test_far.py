@@ -120,12 +120,6 @@ def layouts(tmp_path, write, zipped, png):
     np.save(tmp_path / "arrays.npy", pixels)
     names = ["photos", "photos/train", "photos/test/cat/1 ü&.png", "photos.zip", "photos.zip/train"]
     names += ["shard-0.tar", "shard-{0..1}.tar", "photos/list.csv", "arrays.npz", "arrays.npy"]
-    if pa := pytest.importorskip("pyarrow", reason="pyarrow is not installed"):
-        from pyarrow import parquet
-
-        table = pa.table({"image": [png(i) for i in range(4)], "label": ["a", "b", "a", "b"]})
-        parquet.write_table(table, tmp_path / "images.parquet", row_group_size=2)
-        names.append("images.parquet")
     return names
 
 
@@ -149,12 +143,26 @@ def known(source):
     ]
 
 
-@pytest.mark.parametrize("kind", ["memory", "web", "file"])
-def test_every_layout_is_what_it_is_on_the_disk(kind, tmp_path, layouts, memory, server):
+def assert_as_near(kind, names, tmp_path, memory, server):
     start = {"memory": memory(), "web": server, "file": f"file://{tmp_path}"}[kind]
-    for name in layouts:
+    for name in names:
         typed = quote(name, safe="/{}") if kind != "memory" else name
         assert known(open_data(f"{start}/{typed}")) == known(open_data(tmp_path / name)), name
+
+
+@pytest.mark.parametrize("kind", ["memory", "web", "file"])
+def test_every_layout_is_what_it_is_on_the_disk(kind, tmp_path, layouts, memory, server):
+    assert_as_near(kind, layouts, tmp_path, memory, server)
+
+
+@pytest.mark.parametrize("kind", ["memory", "web", "file"])
+def test_a_parquet_file_is_what_it_is_on_the_disk(kind, tmp_path, png, memory, server):
+    pa = pytest.importorskip("pyarrow", reason="pyarrow is not installed")
+    from pyarrow import parquet
+
+    table = pa.table({"image": [png(i) for i in range(4)], "label": ["a", "b", "a", "b"]})
+    parquet.write_table(table, tmp_path / "images.parquet", row_group_size=2)
+    assert_as_near(kind, ["images.parquet"], tmp_path, memory, server)
 
 
 def test_globs_splits_and_labels_from_afar(tmp_path, layouts, memory):

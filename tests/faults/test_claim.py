@@ -60,6 +60,9 @@ def test_it_is_free_after_a_run_and_when_one_fails(tmp_path):
     with Claim(tmp_path / "run"):
         pass
     assert not (tmp_path / "run").exists()
+    pretrain(tmp_path / "run", steps=1)
+    with Claim(tmp_path / "run"):
+        assert (tmp_path / "run" / "encoder.safetensors").exists()
 
 
 def test_a_lock_of_a_process_that_was_killed_is_none(tmp_path):
@@ -79,14 +82,14 @@ def test_a_lock_of_a_process_that_was_killed_is_none(tmp_path):
 @pytest.mark.parametrize(
     "text, free",
     [
-        (holder(os.getppid()), False),
-        (holder(gone()), True),
-        (holder(os.getpid()), True),
-        (holder(12, "another-host"), False),
-        ("", True),
-        ("{", True),
-        ("[1]", True),
-        (holder(-5).replace("-5", '"x"'), True),
+        (lambda: holder(os.getppid()), False),
+        (lambda: holder(gone()), True),
+        (lambda: holder(os.getpid()), True),
+        (lambda: holder(12, "another-host"), False),
+        (str, True),
+        (lambda: "{", True),
+        (lambda: "[1]", True),
+        (lambda: holder(-5).replace("-5", '"x"'), True),
     ],
     ids=["alive", "dead", "itself", "elsewhere", "empty", "half", "a list", "no number"],
 )
@@ -95,7 +98,7 @@ def test_without_locks_of_the_system_the_file_is_believed(tmp_path, monkeypatch,
         raise OSError(95, "Operation not supported")
 
     monkeypatch.setattr(claim.fcntl, "flock", none)
-    (tmp_path / ".lock").write_text(text)
+    (tmp_path / ".lock").write_text(text())
     if free:
         with Claim(tmp_path):
             assert claim.said(tmp_path / ".lock")["process"] == os.getpid()

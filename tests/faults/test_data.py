@@ -11,7 +11,9 @@ import pytest
 import torch
 from PIL import Image
 
-from small_faults import assert_same, pixels, pretrain, resumed, rows
+from run_files import rows
+from small_faults import assert_same, pixels, pretrain, resumed
+from tapetum.base import threads
 from tapetum.base.errors import TapetumError
 from tapetum.base.threads import Late, Pool, read_ahead
 from tapetum.data import open_data
@@ -136,9 +138,9 @@ def test_when_too_many_vanish_all_so_far_is_saved_and_goes_on_when_they_are_back
 
 @pytest.fixture
 def hanging(monkeypatch):
-    """After `hang.set()` reading 07.png never ends."""
+    """After `hang.set()` reading 07.png never ends; before, there is all the time that reading takes."""
     hang, release = threading.Event(), threading.Event()
-    content = Files.content
+    content, wait = Files.content, threads.wait
 
     def read(self, key):
         if key == "07.png" and hang.is_set():
@@ -146,6 +148,7 @@ def hanging(monkeypatch):
         return content(self, key)
 
     monkeypatch.setattr(Files, "content", read)
+    monkeypatch.setattr(threads, "wait", lambda reads, s: wait(reads, s if hang.is_set() else None))
     yield hang
     release.set()
 

@@ -1,5 +1,6 @@
 """A full disk: nothing that stands is touched, training goes on where it can, one line says so."""
 
+import contextlib
 import errno
 import os
 
@@ -7,7 +8,8 @@ import pytest
 import torch
 from torch import nn
 
-from small_faults import assert_same, disk_of, no_space, pretrain, resumed, rows
+from run_files import rows
+from small_faults import assert_same, disk_of, no_space, pretrain, resumed
 from tapetum.base import files
 from tapetum.base.errors import TapetumError
 from tapetum.base.journal import Journal
@@ -53,15 +55,15 @@ def test_a_checkpoint_that_finds_no_room_is_tried_again(tmp_path, monkeypatch, c
 
 def test_no_file_may_grow_for_a_while(tmp_path, capsys, whole):
     """Lines, looks at the health and checkpoints all find no room from step 3 to 5; the system refuses."""
-    full = disk_of(100)
+    with contextlib.ExitStack() as full:
 
-    def log(step, numbers):
-        if "loss" in numbers and step == 3:
-            full.__enter__()
-        if "loss" in numbers and step == 5:
-            full.__exit__(None, None, None)
+        def log(step, numbers):
+            if "loss" in numbers and step == 3:
+                full.enter_context(disk_of(100))
+            if "loss" in numbers and step == 5:
+                full.close()
 
-    pretrain(tmp_path / "run", checkpoint_steps=2, logger=[log])
+        pretrain(tmp_path / "run", checkpoint_steps=2, logger=[log])
     said = capsys.readouterr().err.splitlines()
     assert len(said) == 2 and "metrics.jsonl: File too large. Its lines wait in memory" in said[0]
     assert "step_00000004" in said[1] and "Training goes on" in said[1]

@@ -5,7 +5,8 @@ from typing import Any
 import pytest
 import torch
 
-from small_faults import Killed, assert_same, crowded, killed_at, pretrain, resumed, rows
+from run_files import rows
+from small_faults import Killed, assert_same, crowded, killed_at, pretrain, resumed
 from tapetum.base.errors import TapetumError, TrainingFailed
 from tapetum.methods import find
 from tapetum.train import attempt, checkpoint, launch, optimizer, sandbox

@@ -1,12 +1,7 @@
 """Real processes that are killed, hang, or fail one of several: what is left goes on to the same end."""
 
-import os
-import random
 import signal
-import subprocess
-import sys
 import time
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +9,11 @@ import pytest
 from PIL import Image
 
 import tapetum
-from small_faults import TINY, assert_same, pixels, rows
+from killed_runs import ended, start
+from run_files import rows
+from small_faults import TINY, assert_same, pixels
 from small_runs import typed
 from tapetum.base.errors import TapetumError
-from tapetum.base.files import read_lines
 from tapetum.train import checkpoint
 
 # `tapetum pretrain` in a process of its own, with faults named in its environment:
@@ -95,6 +91,7 @@ class Faulty(SimCLR):
             raise MemoryError
         return {**said, "loss": said["loss"] * float("nan")} if second and step == 3 else said
 '''
+FAULTY = ("-c", RUNNER)
 SETTINGS: dict[str, Any] = {**TINY, "steps": 8, "checkpoint_steps": 2}
 
 
@@ -115,26 +112,6 @@ def whole(tmp_path_factory, photos) -> Path:
     return run
 
 
-def start(*arguments: object, how: Sequence[str] = ("-c", RUNNER), **environment: object) -> subprocess.Popen:
-    """`tapetum pretrain ...` in a process of its own."""
-    return subprocess.Popen(
-        [sys.executable, *how, "pretrain", *map(str, arguments)],
-        env={**os.environ, "OMP_NUM_THREADS": "1", **{n: str(v) for n, v in environment.items()}},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-
-
-def ended(process: subprocess.Popen) -> tuple[int, str]:
-    try:
-        out, error = process.communicate(timeout=300)
-    finally:
-        process.kill()
-    assert "Traceback" not in error, error
-    return process.returncode, out + error
-
-
 @pytest.fixture
 def new(photos) -> list[object]:
     return [photos, "--resume", "auto", *typed(SETTINGS)]
@@ -143,7 +120,7 @@ def new(photos) -> list[object]:
 @pytest.mark.parametrize("place", ["8:1", "6:2", "8:3", "4:4"])
 def test_killed_while_it_writes_a_checkpoint(new, tmp_path, whole, place):
     run = tmp_path / "run"
-    code, said = ended(start(*new, "--out", run, KILL=place))
+    code, said = ended(start(*new, "--out", run, how=FAULTY, KILL=place))
     assert code == -signal.SIGKILL, said
     step, at = map(int, place.split(":"))
     assert (run / "checkpoints" / f"step_{step:08d}").exists() == (at == 4)
@@ -154,26 +131,9 @@ def test_killed_while_it_writes_a_checkpoint(new, tmp_path, whole, place):
     assert_same(run, whole)
 
 
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
-def test_stopped_at_a_random_step(new, tmp_path, whole, number):
-    run, step = tmp_path / "run", random.Random(int(number)).randint(1, 6)
-    process = start(*new, "--out", run)
-    metrics = run / "metrics.jsonl"
-    while process.poll() is None:
-        if metrics.exists() and any(row["step"] >= step for row in read_lines(metrics)):
-            process.send_signal(number)
-            break
-        time.sleep(0.005)
-    code, said = ended(process)
-    assert code in ((75, 0) if number == signal.SIGTERM else (-number, 0)), said
-    tapetum.pretrain(resume=str(run))
-    (run / "mishaps.jsonl").touch()
-    assert_same(run, whole)
-
-
 def test_a_second_start_is_told_and_the_first_goes_on(new, tmp_path, whole, photos):
     run = tmp_path / "run"
-    first = start(*new, "--out", run)
+    first = start(*new, "--out", run, how=FAULTY)
     while first.poll() is None and not (run / ".lock").exists():
         time.sleep(0.005)
     while first.poll() is None and not (run / ".lock").read_bytes():
@@ -187,7 +147,7 @@ def test_a_second_start_is_told_and_the_first_goes_on(new, tmp_path, whole, phot
 
 def test_a_read_that_hangs_ends_the_process_with_all_saved(photos, tmp_path):
     run, settings = tmp_path / "run", {**SETTINGS, "steps": 20, "read_timeout": 1}
-    code, said = ended(start(photos, "--out", run, *typed(settings), HANG="07.png", STREAM=1))
+    code, said = ended(start(photos, "--out", run, *typed(settings), how=FAULTY, HANG="07.png", STREAM=1))
     assert code == 2 and "gives no answer" in said and "has taken more than 1 seconds" in said
     found = checkpoint.newest(run / "checkpoints")
     assert found and found[1]["step"] >= 3

@@ -9,7 +9,8 @@ import pytest
 import torch
 
 import tapetum
-from small_faults import SPOILT, Killed, assert_same, killed_at, pretrain, resumed, rows, spoilt
+from run_files import rows
+from small_faults import SPOILT, Killed, assert_same, killed_at, pretrain, resumed, spoilt
 from tapetum.base.errors import TrainingFailed
 from tapetum.methods import find
 from tapetum.methods.method import Method

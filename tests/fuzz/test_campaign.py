@@ -27,6 +27,13 @@ child.begin(prepared, Path(sys.argv[4]), float(sys.argv[2]), int(sys.argv[3]))
 """
 
 
+@pytest.fixture(params=ENGINES)
+def engine(request):
+    if request.param == ENGINES[0]:
+        pytest.importorskip("atheris")
+    return request.param
+
+
 @pytest.fixture
 def fed(tmp_path, monkeypatch):
     """fed(deed, engine) -> what was counted of a parser that does this to inputs without "a" at the start."""
@@ -40,7 +47,6 @@ def fed(tmp_path, monkeypatch):
     return feed
 
 
-@pytest.mark.parametrize("engine", ENGINES)
 @pytest.mark.parametrize(
     "deed, id, said",
     [
@@ -55,16 +61,15 @@ def test_an_input_that_ends_the_process_is_kept(fed, tmp_path, deed, id, said, e
     assert not (tmp_path / "planted" / f"crash-{id}").read_bytes().startswith(b"a")
 
 
-@pytest.mark.parametrize("engine", ENGINES)
 def test_it_ends_when_its_seconds_are_over(fed, engine):
     counted = fed("pass", engine, 0.5)
-    assert not counted["findings"] and counted["executions"] > 10 and counted["seconds"] >= 0.5
+    assert not counted["findings"] and counted["executions"] > 0 and counted["seconds"] >= 0.5
 
 
-def test_what_goes_wrong_in_an_input_does_not_end_it(fed, tmp_path):
-    counted = fed("data[100]", ENGINES[0], 0.5)
+def test_what_goes_wrong_in_an_input_does_not_end_it(fed, tmp_path, engine):
+    counted = fed("data[100]", engine, 0.5)
     [(id, why)] = counted["findings"].items()
-    assert why.startswith("IndexError") and counted["executions"] > 10
+    assert why.startswith("IndexError") and counted["executions"] > 0
     assert not (tmp_path / "planted" / f"crash-{id}").read_bytes().startswith(b"a")
 
 

@@ -1,7 +1,12 @@
 """Every parser that meets outside bytes, on damaged inputs and on all that once broke one."""
 
+import json
 import random
+import socket
+import struct
 import sys
+import time
+import zlib
 
 import pytest
 from hypothesis import HealthCheck, Phase, given
@@ -10,6 +15,8 @@ from hypothesis import strategies as any_
 
 import benchmark_modules
 from tapetum.base.errors import TapetumError
+from tapetum.base.files import short_id
+from tapetum.data.packed import HEADER, digest
 
 pytest.importorskip("pyarrow")
 targets = benchmark_modules.load("fuzzing.targets")
@@ -145,13 +152,25 @@ def unpickled(data, folder):
     pickle.loads(b"cos\nsystem\n.")
 
 
+def connecting(data, folder):
+    with socket.socket() as line:
+        line.connect(("127.0.0.1", 9))
+
+
+def sending(data, folder):
+    with socket.socket(type=socket.SOCK_DGRAM) as line:
+        line.sendto(data, ("127.0.0.1", 9))
+
+
 PLANTED = {
     **dict.fromkeys((long_sentence, steering), "a sentence"),
     **dict.fromkeys((elsewhere, swallowed), "open: "),
     removed: "os.remove: ",
     program: "subprocess.Popen: ",
     unpickled: "pickle.find_class: ",
-    memory: "took ",
+    connecting: "socket.connect: ",
+    sending: "socket.sendto: ",
+    memory: " MB",
 }
 
 
@@ -168,10 +187,75 @@ def test_each_kind_of_finding_is_found(run, why, tmp_path):
     )
 
 
-def test_checksums_are_right_again_after_damage():
-    for name, target in targets.TARGETS.items():
-        if target.mend:
-            assert target.mend(target.mend(target.seeds()[0])) == target.mend(target.seeds()[0]), name
+def test_what_takes_too_long_is_found(monkeypatch, tmp_path):
+    monkeypatch.setattr(judge, "PATIENCE", 0.1)
+
+    def spinning(data, folder):
+        end = time.process_time() + 0.2
+        while time.process_time() < end:
+            pass
+
+    found = judge.judged(planted(spinning), b"x", tmp_path)
+    assert found is not None and found.why == "took 0 seconds"
+
+
+# ---- and damage gets beyond checksums ----
+
+
+def flipped(data, at):
+    return data[:at] + bytes([data[at] ^ 1]) + data[at + 1 :]
+
+
+def test_what_is_whole_needs_no_mending():
+    mending = {name: target for name, target in targets.TARGETS.items() if target.mend}
+    assert mending.keys() == {"png", "pack", "checkpoint", "results", "classifier"}
     for name in ("png", "pack"):
-        target = targets.TARGETS[name]
-        assert all(target.mend(data) == data for data in target.seeds())
+        assert all(mending[name].mend(data) == data for data in mending[name].seeds())
+
+
+def test_the_checksum_of_a_chunk_is_right_again():
+    target = targets.TARGETS["png"]
+    for data in target.seeds():
+        damaged = flipped(data, 20)  # IHDR: its length is at 8, its name at 12, its checksum at 29
+        checksum = zlib.crc32(damaged[12:29]).to_bytes(4, "big")
+        assert target.mend(damaged) == damaged[:29] + checksum + damaged[33:] != damaged
+
+
+def test_the_digests_of_a_pack_are_right_again():
+    target = targets.TARGETS["pack"]
+    for data in target.seeds():
+        table, index = struct.unpack_from("<QQ", data, 24)
+        damaged = flipped(flipped(data, table), index)
+        mended = target.mend(damaged)
+        assert mended[HEADER:] == damaged[HEADER:] and mended[:40] == damaged[:40]
+        assert mended[40:56] == digest(damaged[table:index]) != damaged[40:56]
+        assert mended[56:72] == digest(damaged[index:]) != damaged[56:72]
+        assert mended[HEADER - 16 : HEADER] == digest(mended[: HEADER - 16]) != damaged[HEADER - 16 : HEADER]
+
+
+def test_the_digest_of_a_checkpoints_facts_is_right_again():
+    target = targets.TARGETS["checkpoint"]
+    [data] = [data for data in target.seeds() if b'"step": 1' in data]
+    facts = json.loads(target.mend(data.replace(b'"step": 1', b'"step": 2'))[1:])
+    claimed, whole = facts.pop("digest"), json.loads(data[1:])
+    assert facts["step"] == 2 and claimed == short_id(facts) != whole["digest"]
+    other = json.dumps(whole | {"files": {}, "format": 99}).encode()
+    assert json.loads(target.mend(data[:1] + other)[1:]) == whole
+
+
+def test_the_ids_of_results_are_right_again():
+    target = targets.TARGETS["results"]
+    whole = json.loads(target.seeds()[0])
+    for row in whole["results"]:
+        row["protocol"]["version"], row["subject"]["weights"] = 2, "others"
+    for row, before in zip(json.loads(target.mend(json.dumps(whole).encode()))["results"], whole["results"]):
+        assert row["protocol_id"] == short_id(before["protocol"]) != before["protocol_id"]
+        assert row["subject_id"] == short_id(before["subject"]) != before["subject_id"]
+
+
+def test_the_digest_of_a_classifiers_facts_is_right_again():
+    target = targets.TARGETS["classifier"]
+    whole = json.loads(target.seeds()[0])
+    facts = json.loads(target.mend(json.dumps(whole | {"k": 2}).encode()))
+    claimed = facts.pop("digest")
+    assert facts["k"] == 2 and claimed == short_id(facts) != whole["digest"]

@@ -3,12 +3,11 @@
 import contextlib
 import io
 import json
-import os
 from pathlib import Path
 from typing import Any
 
 from tapetum.base import console, files, plain_yaml
-from tapetum.base.errors import TapetumError
+from tapetum.base.errors import LONGEST, TapetumError
 from tapetum.base.harmless import harmless
 from tapetum.data import open_data
 from tapetum.data.decode import Damaged, decode, header_size
@@ -65,9 +64,14 @@ def typed(command: str):
         with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
             code = cli.main([place if word == "IT" else word for word in command.split()])
         shown = out.getvalue() + err.getvalue()
+        assert harmless(shown, keep="\n\t\r") == shown, (
+            f"it printed what acts on a terminal: {shown[-200:]!r}"
+        )
         assert code in (0, 1, 2) and "Traceback" not in shown, shown[-2000:]
         if code == 2:
-            raise TapetumError(err.getvalue().strip().splitlines()[-1])
+            *_, sentence = err.getvalue().strip().splitlines()
+            assert len(sentence) <= len("error: ") + LONGEST, f"a sentence of {len(sentence)} letters"
+            raise TapetumError(sentence)
         return shown
 
     return act
@@ -85,7 +89,7 @@ def shown(place: str) -> str:
         with console.Progress(2, text, every=0) as progress:
             progress.advance(1, name=text)
     found = out.getvalue() + err.getvalue()
-    assert harmless(found, keep="\n\t") == found, repr(found)
+    assert harmless(found, keep="\n\t") == found, f"it printed what acts on a terminal: {found[-200:]!r}"
     return found.replace("\n", " ")
 
 
@@ -242,6 +246,3 @@ def do(act: str, place: str) -> tuple[str, str]:
         return "value", ACTS[act](place)
     except TapetumError as error:
         return "sentence", str(error)
-
-
-assert os.name == "posix"

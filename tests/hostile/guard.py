@@ -18,7 +18,6 @@ ASKS = (
 )
 RUNS = ("pickle.find_class", "webbrowser.open", "ctypes.dlopen")
 CHANGES = re.compile(r"os\.(remove|rename|rmdir|mkdir|link|symlink|chmod|chown|truncate|utime)|shutil\.\w+")
-PROCESS = ("/dev/null", "/proc/self/")
 
 
 class Guard:
@@ -27,11 +26,13 @@ class Guard:
     def __init__(self) -> None:
         self.seen: list[str] = []
         self.places: tuple[str, ...] | None = None
+        self.hostile = ""
         sys.addaudithook(self._hear)
 
     @contextmanager
-    def watching(self, *places: Path) -> Iterator[list[str]]:
-        self.seen = []
+    def watching(self, hostile: Path, *places: Path) -> Iterator[list[str]]:
+        """hostile: where nothing may be run; places: where it may write."""
+        self.seen, self.hostile = [], str(hostile.resolve())
         self.places = tuple(str(place.resolve()) for place in places)
         try:
             yield self.seen
@@ -55,18 +56,23 @@ class Guard:
                     self._write(event, os.fspath(part))
         elif event in ("exec", "compile"):
             file = getattr(given[0], "co_filename", None) if event == "exec" else given[1]
-            if isinstance(file, str) and self.places and file.startswith(self.places):
+            if isinstance(file, str) and not file.startswith("<") and _within(file, self.hostile):
                 self._note(event, (file,))
 
     def _write(self, event: str, path: str | bytes) -> None:
-        place = os.path.realpath(os.fsdecode(path))
-        if not place.startswith((*(self.places or ()), *PROCESS)):
-            self._note(event, (place,))
+        place = os.fsdecode(path)
+        if not any(_within(place, allowed) for allowed in (*(self.places or ()), os.devnull)):
+            self._note(event, (os.path.realpath(place),))
 
     def _note(self, event: str, given: tuple) -> None:
         before, self.places = self.places, None  # what is said of it may itself open something
         self.seen.append(f"{event} {given!r}"[:300])
         self.places = before
+
+
+def _within(path: str, place: str) -> bool:
+    """Whether a path is this place or lies in it."""
+    return (os.path.realpath(path) + os.sep).startswith(place + os.sep)
 
 
 def _ours(name: str) -> bool:

@@ -18,13 +18,14 @@ from pathlib import Path
 from hostile import acts, archives, arrays, images, runs, tables, weights
 from hostile.guard import Guard, tree
 from hostile.made import Case, photos
-from hostile.planted import PLANTS, Plant
+from hostile.planted import HANGS, PLANTS, Plant
+from tapetum.base.harmless import harmless
 
 CASES: list[Case] = [c for part in (archives, images, tables, arrays, weights, runs) for c in part.CASES]
 ROOM = 2 * 2**30  # bytes of addresses beyond those of a process that has loaded torch
 MEMORY = 700 * 2**20  # bytes that a case may add to the most that the process has ever held
 PATIENCE = 20  # seconds of the processor; and sixty times as many on the clock, for what waits
-TOUCHED = ("out", "it")  # where a case's own command may write: into its --out, and the run that goes on
+LITTLE = 1.5  # for what is known to hang
 
 
 class Hangs(BaseException):
@@ -61,13 +62,13 @@ def tried(case: Case, folder: Path, guard: Guard, seconds: float) -> dict:
     own = [place / "out", folder / "cache", folder / "tmp"]
     if case.act == "resume":  # a run that goes on is locked, in its folder
         own.append(place / name / ".lock")
-    with guard.watching(*own) as seen:
+    with guard.watching(place, *own) as seen:
         try:
             setting(seconds)
             with contextlib.redirect_stdout(printed), contextlib.redirect_stderr(printed):
                 kind, words = acts.do(case.act, name)
         except Hangs:
-            wrong.append(f"it did not end within {seconds} s of the processor")
+            wrong.append(f"{HANGS} within {seconds} s of the processor")
         except BaseException:
             setting(0)
             wrong.append(f"it is no TapetumError: {traceback.format_exc()[-1200:]}")
@@ -77,7 +78,7 @@ def tried(case: Case, folder: Path, guard: Guard, seconds: float) -> dict:
     wrong += [f"it did {event}" for event in seen]
     after = tree(place)
     changed = [
-        n for n in before.keys() | after.keys() if before.get(n) != after.get(n) and not n.startswith("out")
+        n for n in before.keys() | after.keys() if before.get(n) != after.get(n) and n.split("/")[0] != "out"
     ]
     wrong += [f"it changed {sorted(changed)[:5]}"] if changed else []
     wrong += ["code ran: there is a canary"] if list(place.rglob("canary")) else []
@@ -95,13 +96,11 @@ def tried(case: Case, folder: Path, guard: Guard, seconds: float) -> dict:
 
 def _judged(case: Case, kind: str, words: str, printed: str) -> list[str]:
     wrong = []
-    if case.says and case.says not in words + printed:
+    if kind != "none" and case.says not in words + printed:
         wrong.append(f"it does not say {case.says!r}: {words[:600]} | {printed[-300:]}")
     if case.act == "image" and not case.says and kind == "value":
         wrong.append(f"it was taken for an image: {words}")
-    if kind == "sentence" and len(words) > 1500:
-        wrong.append(f"its sentence has {len(words)} letters")
-    if any(c < " " and c not in "\n\t\r" for c in printed) or "\x9b" in printed:
+    if harmless(printed, keep="\n\t\r") != printed:
         wrong.append(f"it printed what acts on a terminal: {printed[-300:]!r}")
     if any(
         word in words
@@ -135,19 +134,27 @@ def main(folder: Path, results: Path, planted: bool, skip: int) -> None:
     _limited()
     guard = Guard()
     known = {case.name: case for case in CASES}
-    jobs: list[tuple[Plant | None, Case]] = [(None, case) for case in CASES]
+    jobs: list[tuple[Plant | None, Case, float]] = [(None, case, PATIENCE) for case in CASES]
     if planted:
-        jobs = [(plant, known[name]) for plant in PLANTS for name in plant.cases]
+        jobs = [
+            (plant, known[name], LITTLE if HANGS in shown else PATIENCE)
+            for plant in PLANTS
+            for name, shown in plant.jobs()
+        ]
     with results.open("a") as out:
-        for number, (plant, case) in enumerate(jobs):
+        for number, (plant, case, seconds) in enumerate(jobs):
             if number < skip:
                 continue
             out.write(json.dumps({"begun": number}) + "\n")
             out.flush()
-            with plant.taken_away() if plant else contextlib.nullcontext():
-                found = tried(case, folder, guard, 1.5 if planted else PATIENCE)
-            if plant:
-                found["plant"] = plant.name
+            with contextlib.ExitStack() as stack:
+                try:
+                    if plant:
+                        stack.enter_context(plant.taken_away())
+                except Exception as error:
+                    found = {"wrong": [], "unplanted": f"{type(error).__name__}: {error}"}
+                else:
+                    found = tried(case, folder, guard, seconds)
             out.write(json.dumps({"number": number, **found}, default=str) + "\n")
             out.flush()
             os.chdir(folder)

@@ -120,7 +120,7 @@ def main(folder: Path) -> None:
     held = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     outcomes = []
     places = (machine / "runs", folder / "cache", folder / "tmp")
-    with guard.watching(*places) as seen:
+    with guard.watching(machine, *places) as seen:
         for command in COMMANDS:
             code, said = ran(command, machine)
             outcomes.append({"command": command, "code": code, "said": said[-1500:]})

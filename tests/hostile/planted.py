@@ -2,13 +2,27 @@
 
 import contextlib
 import importlib
-import os
+import io
 import pickle
-from collections.abc import Callable, Iterator
+import re
+import tarfile
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from inspect import Parameter, isfunction, signature
 from pathlib import Path
 from typing import Any
+
+import numpy as np
+import torch
+import yaml
+from PIL import Image
+
+from tapetum.encoders.pickled import Pickled
+from tapetum.report.page import Html
+
+SILENT, HANGS = "it does not say", "it did not end"
+ACTS, MEMORY, CANARY = "what acts on a terminal", "MemoryError", "there is a canary"
 
 
 @dataclass(frozen=True)
@@ -16,12 +30,16 @@ class Plant:
     """Args:
     name: of the defence.
     changes: {"module:name": what stands there instead}.
-    cases: that are then seen to fail, each of them.
+    cases: that are then seen to fail, each of them; with what is seen, where that is not SILENT.
     """
 
     name: str
     changes: dict[str, Any]
-    cases: tuple[str, ...]
+    cases: tuple[str | tuple[str, str], ...]
+
+    def jobs(self) -> list[tuple[str, str]]:
+        """Each case with what must stand in what is wrong with it."""
+        return [(case, SILENT) if isinstance(case, str) else case for case in self.cases]
 
     @contextmanager
     def taken_away(self) -> Iterator[None]:
@@ -33,9 +51,19 @@ class Plant:
                 for part in outer:
                     owner = getattr(owner, part)
                 before = owner.__dict__[name]
+                if isfunction(before):
+                    _check_fits(value, before)
                 stack.callback(setattr, owner, name, before)
                 setattr(owner, name, value)
             yield
+
+
+def _check_fits(value: Any, before: Any) -> None:
+    """Raise TypeError where this cannot be called as what stood there before."""
+    names = {True: [], False: []}
+    for parameter in signature(before).parameters.values():
+        names[parameter.kind is Parameter.KEYWORD_ONLY].append(parameter.name)
+    signature(value).bind(*names[False], **dict.fromkeys(names[True]))
 
 
 def nothing(*_: object, **__: object) -> None:
@@ -46,61 +74,29 @@ def same(value: Any, *_: object, **__: object) -> Any:
     return value
 
 
-def _whole(path: str) -> bytes:
-    return Path(path).read_bytes()
-
-
-def _beside(folder: Path, name: str) -> bytes:
-    return (folder / name).read_bytes()
-
-
 def _npz(path: Any) -> dict:
-    import numpy as np
-
     with np.load(path, allow_pickle=True) as arrays:
         return {name: (arrays[name].shape, arrays[name].dtype) for name in arrays.files}
 
 
-def _unpickled(file: Path) -> Any:
-    return pickle.loads(file.read_bytes())
-
-
-def _torch(file: Path) -> Any:
-    import torch
-
-    return torch.load(file, weights_only=False)
-
-
 def _yaml(path: Path, kind: str = "") -> Any:
-    import yaml
-
     return yaml.unsafe_load(Path(path).read_text())
+
+
+def _opened(content: Any, most: int) -> Any:
+    return Image.open(content if hasattr(content, "read") else io.BytesIO(content))
+
+
+def _markup(part: Any) -> Any:
+    if isinstance(part, list | tuple):
+        return Html("".join(map(str, part)))
+    return Html("" if part in (None, False) else str(part))
 
 
 def _walked(loader: Any) -> Any:
     node = loader.get_single_node()
     value = loader.construct_document(node)
     return len(str(value)) and value
-
-
-def _text(path: Any) -> str:
-    return Path(path).read_text()
-
-
-def _files(path: Path) -> bool:
-    return True
-
-
-def _member() -> Any:
-    import tarfile
-
-    return tarfile.TarInfo
-
-
-def _looked() -> Any:
-    from tapetum.encoders.pickled import Pickled
-
-    return Pickled("pickle", [], {})
 
 
 LIST = "tapetum.data.listing:"
@@ -117,7 +113,7 @@ PLANTS = [
     ),
     Plant(
         "turned writing and control characters in names",
-        {LIST + "ACTS": __import__("re").compile("(?!)")},
+        {LIST + "ACTS": re.compile("(?!)")},
         ("zip: a name that is written backwards", "tar: a name with a carriage return"),
     ),
     Plant(
@@ -126,8 +122,8 @@ PLANTS = [
     Plant("lengths of headers in tar", {LIST + "_LONGEST_HEADER": 2**62}, ("tar: a long name of gigabytes",)),
     Plant(
         "sizes below zero in tar",
-        {LIST + "_Member": _member(), LIST + "_check_onwards": nothing},
-        ("tar: a size below zero",),
+        {LIST + "_Member": tarfile.TarInfo, LIST + "_check_onwards": nothing},
+        (("tar: a size below zero", HANGS),),
     ),
     Plant(
         "kinds of packing",
@@ -137,22 +133,26 @@ PLANTS = [
     Plant(
         "length of one file",
         {"tapetum.data.stores:MAX_BYTES": 2**62, "tapetum.data.pread:MAX_BYTES": 2**62},
-        ("folder: a file of a terabyte", "zip: a stored length of 4 GB"),
+        (("folder: a file of a terabyte", MEMORY), "zip: a stored length of 4 GB"),
     ),
-    Plant("regular files alone", {"tapetum.data.stores:regular": _whole}, ("folder: a file of a terabyte",)),
+    Plant(
+        "regular files alone",
+        {"tapetum.data.stores:regular": lambda path: Path(path).read_bytes()},
+        (("folder: a file of a terabyte", MEMORY),),
+    ),
     Plant(
         "pixels are counted before they are decoded",
-        {
-            "tapetum.data.decode:_open": lambda content, most: __import__("PIL.Image").Image.open(
-                content if hasattr(content, "read") else __import__("io").BytesIO(content)
-            )
-        },
-        ("image: PostScript",),
+        {"tapetum.data.decode:_open": _opened},
+        (("image: PostScript", "it did subprocess.Popen"),),
     ),
-    Plant("scans of a JPEG", {"tapetum.data.decode:_SCANS": 2**62}, ("image: JPEG of too many scans",)),
+    Plant(
+        "scans of a JPEG",
+        {"tapetum.data.decode:_SCANS": 2**62},
+        (("image: JPEG of too many scans", "it was taken for an image"),),
+    ),
     Plant(
         "rows that name files",
-        {"tapetum.data.columns:_beside": _beside},
+        {"tapetum.data.columns:_beside": lambda folder, name: (folder / name).read_bytes()},
         ("table: a row that names a secret",),
     ),
     Plant(
@@ -163,12 +163,12 @@ PLANTS = [
     Plant(
         "rows for the bytes there are",
         {"tapetum.data.lists:check_count": nothing, "tapetum.data.columns:check_count": nothing},
-        ("list: Parquet of very many equal rows", "arrow: very many rows without room"),
+        (("list: Parquet of very many equal rows", MEMORY), "arrow: very many rows without room"),
     ),
     Plant(
         "arrays are looked at first",
         {"tapetum.data.arrays:check_npz": _npz},
-        ("npz: Python objects", "npz: a bomb"),
+        (("npz: Python objects", CANARY), "npz: a bomb"),
     ),
     Plant(
         "records of packs",
@@ -178,26 +178,26 @@ PLANTS = [
     Plant(
         "the index of packs",
         {"tapetum.data.packed:_check": nothing},
-        ("pack: a record of exabytes", "pack: labels of no class"),
+        ("pack: a record of exabytes", ("pack: labels of no class", "IndexError")),
     ),
     Plant(
         "pickles are not unpickled",
-        {"tapetum.encoders.weights:_unpickled": _torch},
-        ("pickle: os.system, loaded", "pickle: exec, loaded"),
+        {"tapetum.encoders.weights:_unpickled": lambda file: torch.load(file, weights_only=False)},
+        (("pickle: os.system, loaded", CANARY), ("pickle: exec, loaded", CANARY)),
     ),
     Plant(
         "pickles of any kind are not unpickled",
-        {"tapetum.encoders.weights:_unpickled": _unpickled},
-        ("pickle without tensors: os.system",),
+        {"tapetum.encoders.weights:_unpickled": lambda file: pickle.loads(file.read_bytes())},
+        (("pickle without tensors: os.system", CANARY),),
     ),
     Plant(
         "pickles are looked at first",
-        {"tapetum.encoders.pickled:look": lambda file: _looked()},
+        {"tapetum.encoders.pickled:look": lambda file: Pickled("pickle", [], {})},
         ("pickle: TorchScript", "pickle: packed tightly"),
     ),
     Plant(
         "names in pickles",
-        {"tapetum.encoders.pickled:_HARMLESS": __import__("re").compile(".*")},
+        {"tapetum.encoders.pickled:_HARMLESS": re.compile(".*")},
         ("pickle: os.system, looked at", "pickle by hand: names on the stack"),
     ),
     Plant(
@@ -208,7 +208,7 @@ PLANTS = [
     Plant(
         "a dict that holds itself",
         {"tapetum.encoders.weights:_DEEPEST": 10**12},
-        ("pickle: a dict that holds itself",),
+        (("pickle: a dict that holds itself", HANGS),),
     ),
     Plant(
         "arguments that reach out",
@@ -233,12 +233,12 @@ PLANTS = [
     Plant(
         "YAML by the safe loader",
         {"tapetum.base.plain_yaml:read": _yaml},
-        ("yaml: a call", "run: settings that call"),
+        (("yaml: a call", CANARY), ("run: settings that call", CANARY)),
     ),
     Plant(
         "YAML within limits",
         {"tapetum.base.plain_yaml:_value": _walked},
-        ("yaml: lists that unfold to gigabytes", "yaml: lists forty deep"),
+        (("yaml: lists that unfold to gigabytes", MEMORY), "yaml: lists forty deep"),
     ),
     Plant(
         "settings of runs",
@@ -260,30 +260,38 @@ PLANTS = [
         {"tapetum.train.checkpoint:digest": lambda path: "0" * 64},
         ("checkpoint: a file that is another",),
     ),
-    Plant("texts of devices", {"tapetum.base.files:read_text": _text}, ("facts: of a device",)),
+    Plant(
+        "texts of devices",
+        {"tapetum.base.files:read_text": lambda path: Path(path).read_text()},
+        (("facts: of a device", MEMORY),),
+    ),
     Plant(
         "what acts on a terminal",
         {"tapetum.base.console:outward": lambda text, keep="": text},
         (
-            "terminal: commands to a terminal",
-            "terminal: half a letter",
-            "folder: a class that commands a terminal",
+            ("terminal: commands to a terminal", ACTS),
+            ("terminal: half a letter", ACTS),
+            ("folder: a class that commands a terminal", ACTS),
         ),
     ),
     Plant(
         "markup of pages",
-        {
-            "tapetum.report.page:text": lambda part: __import__(
-                "tapetum.report.page", fromlist=["Html"]
-            ).Html(
-                "".join(map(str, part))
-                if isinstance(part, list | tuple)
-                else ""
-                if part in (None, False)
-                else str(part)
-            )
-        },
-        ("page: a tag", "page: the end of a title"),
+        {"tapetum.report.page:text": _markup},
+        (("page: a tag", "AssertionError"), ("page: the end of a title", "AssertionError")),
+    ),
+    Plant(
+        "length of sentences",
+        {"tapetum.base.errors:shortened": lambda text, most: text.ljust(2000, ".")},
+        (("settings: a name that is none", "a sentence of"),),
+    ),
+    Plant(
+        "code of strangers",
+        {"tapetum.train.resume:_typed_again": lambda method, folder, sha256: str(folder / "method.py")},
+        (("run: a method's file", "it did exec"),),
+    ),
+    Plant(
+        "a folder for what is written",
+        {"tapetum.base.files:read_json": lambda path: Path("outside").write_bytes(b"")},
+        (("facts: nested without end", "it did open"), ("facts: another coding", "it changed ['outside']")),
     ),
 ]
-USED: tuple[Callable, ...] = (os.getcwd,)

@@ -98,6 +98,12 @@ def _file(name: str, content: str):
     return make
 
 
+def _own_method(folder: Path) -> str:
+    _run(method="evil.py")(folder)
+    (folder / "it/method.py").write_text("x = 1\n")
+    return "it"
+
+
 def _linked(name: str, target: str):
     """A run in which one thing is a link to the user's own, or to a device."""
 
@@ -240,7 +246,7 @@ CASES = [
     Case("run: a place to write to", "resume", _run(out="home"), "unknown setting"),
     Case("run: a name that is none", "resume", _run(**{"__class__": "x"}), "unknown setting"),
     Case("run: a group that is none", "resume", _run(os={"system": "touch canary"}), "unknown setting"),
-    Case("run: a method's file", "resume", _run(method="evil.py"), "began with a method of somebody's own"),
+    Case("run: a method's file", "resume", _own_method, "began with a method of somebody's own"),
     Case("run: a method that is a module", "resume", _run(method="os"), "unknown method"),
     Case(
         "run: an encoder's checkpoint",

@@ -2,12 +2,11 @@
 
 import re
 import socket
-import time
 
 import pytest
 
 from hostile.asks import CASES, get
-from small_pages import served
+from small_pages import awaited, served
 from small_runs import by_hand
 from tapetum.report import server as serving
 from tapetum.report.server import HEADERS
@@ -57,13 +56,11 @@ def test_a_request(server, case):
 
 def test_who_takes_all_connections_gets_no_more(server, monkeypatch):
     lines = [socket.create_connection(server.server_address, timeout=120) for _ in range(serving.MOST)]
-    while server.places._value:  # until the last has its thread
-        time.sleep(0.01)
+    awaited(lambda: not server.places._value)  # until the last has its thread
     assert sent(server, get("/TOKEN/runs.json")) == b""
     for line in lines:
         line.close()
-    while not server.places._value:
-        time.sleep(0.01)
+    awaited(lambda: server.places._value)
     assert b" 200 " in sent(server, get("/TOKEN/runs.json"))[:20]
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from hostile.guard import surroundings
 from hostile.harness import CASES
-from hostile.planted import PLANTS
+from hostile.planted import HANGS, PLANTS
 
 
 def harnessed(folder: Path, *planted: str) -> dict[str, dict]:
@@ -63,9 +63,12 @@ def test_it_does_no_harm(found, number):
     assert found[str(number)]["wrong"] == [], CASES[number].name
 
 
-JOBS = [(plant.name, case) for plant in PLANTS for case in plant.cases]
+JOBS = [(f"{plant.name}: {case}", shown) for plant in PLANTS for case, shown in plant.jobs()]
 
 
-@pytest.mark.parametrize("number", range(len(JOBS)), ids=[f"{plant}: {case}" for plant, case in JOBS])
+@pytest.mark.parametrize("number", range(len(JOBS)), ids=[name for name, _ in JOBS])
 def test_without_its_defence_it_is_seen(missed, number):
-    assert missed[str(number)]["wrong"] != [], "nothing is wrong although the defence was taken away"
+    found, (_, shown) = missed[str(number)], JOBS[number]
+    assert "unplanted" not in found, "the defence is not where it is taken away"
+    assert any(shown in wrong for wrong in found["wrong"]), found["wrong"]
+    assert any(HANGS in wrong for wrong in found["wrong"]) == (shown == HANGS), found["wrong"]

@@ -53,7 +53,7 @@ def test_parameters_and_settings_beside_weights_are_no_code(tmp_path):
 def test_what_a_pickle_would_import_is_said_and_nothing_is_imported(tmp_path, capsys):
     torch.save({"w": torch.zeros(2), **commands()}, tmp_path / "a.ckpt")
     before = set(sys.modules)
-    with Guard().watching() as seen:
+    with Guard().watching(tmp_path) as seen:
         found = tapetum.inspect(str(tmp_path / "a.ckpt"))
     assert {"posix.system", "builtins.exec", "subprocess.Popen"} <= set(found["would import"])
     assert "could run any code" in found["in words"] and found["tensors"] == ["w [2] float"]

@@ -11,7 +11,6 @@ import torch
 from hostile.made import (
     ESC,
     Case,
-    Runs,
     commands,
     dumped,
     member,
@@ -432,5 +431,3 @@ CASES = [
         "it",
     ),
 ]
-
-__all__ = ["CASES", "Runs"]

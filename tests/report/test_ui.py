@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 import tapetum
-from small_pages import EVIL, Read, served
+from small_pages import EVIL, Read, awaited, served
 from small_results import result, said, write
 from small_runs import by_hand, write_rows
 from tapetum import cli
@@ -292,6 +292,17 @@ def test_places_without_runs_are_said(tmp_path, capsys):
 # ---- pages of runs ----
 
 
+def made(reports: making.Reports, run: Watched) -> str:
+    """The page of a run, once it is no longer in the making."""
+
+    def page() -> str:
+        shown, headers = reports.page(run)
+        assert ("Refresh" in headers) == (b"it appears here by itself" in shown)
+        return "" if "Refresh" in headers else shown.decode()
+
+    return awaited(page)
+
+
 def test_a_page_is_made_once_and_anew_when_the_run_went_on(runs, tmp_path, monkeypatch):
     monkeypatch.setattr(making, "KEPT", 0)
     begun = []
@@ -304,16 +315,10 @@ def test_a_page_is_made_once_and_anew_when_the_run_went_on(runs, tmp_path, monke
     monkeypatch.setattr(making.Reports, "_begin", begin)
     reports, run = making.Reports(tmp_path), Watched(runs / "first", "first")
 
-    def whole() -> str:
-        while "Refresh" in (page := reports.page(run))[1]:
-            assert b"it appears here by itself" in page[0]
-            time.sleep(0.05)
-        return page[0].decode()
-
-    assert whole() == whole() == "page 1" and len(begun) == 1
+    assert made(reports, run) == made(reports, run) == "page 1" and len(begun) == 1
     write_rows(runs / "first", 20, 21)
     time.sleep(0.01)
-    assert whole() == "page 2"
+    assert made(reports, run) == "page 2"
     reports.close()
 
 
@@ -324,9 +329,7 @@ def test_a_page_that_cannot_be_made_says_why(runs, tmp_path, monkeypatch):
 
     monkeypatch.setattr(making.Reports, "_begin", begin)
     reports, run = making.Reports(tmp_path), Watched(runs / "first", EVIL)
-    while "Refresh" in (page := reports.page(run))[1]:
-        time.sleep(0.05)
-    (tmp_path / "page.html").write_bytes(page[0])
+    (tmp_path / "page.html").write_text(made(reports, run))
     found = Read(tmp_path / "page.html")
     assert f"Its page cannot be made: {EVIL} is no run." in found.shown and found.handlers() == []
     assert "Refresh" in reports.page(run)[1]  # who asks again has it tried again

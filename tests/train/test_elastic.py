@@ -12,8 +12,8 @@ from safetensors.torch import load_file
 
 import small_runs
 import tapetum
-from tapetum.base.files import read_json, read_lines
-from tapetum.train.run import CLOCK
+from run_files import rows
+from tapetum.base.files import read_json
 from tapetum.train.sandbox import easy_images
 
 # The command line, whose second process is killed when it plans the eleventh step, the first time.
@@ -35,10 +35,6 @@ from tapetum.cli import main
 sys.exit(main())
 """
 SETTINGS = {**small_runs.SMALL, "steps": 12, "checkpoint_steps": 4, "workers": 0, "parallel": "sharded"}
-
-
-def numbers(run: Path) -> list[dict]:
-    return [{k: v for k, v in row.items() if k not in CLOCK} for row in read_lines(run / "metrics.jsonl")]
 
 
 @pytest.fixture(scope="module")
@@ -75,7 +71,7 @@ def killed(tmp_path_factory, flags) -> Path:
 def test_a_killed_process_leads_to_a_restart_and_the_same_end(killed, tmp_path):
     assert [start["processes"] for start in read_json(killed / "environment.json")] == [2, 2]
     tapetum.pretrain(killed.parent / "images", out=str(tmp_path / "whole"), devices=2, **SETTINGS)
-    assert numbers(killed) == numbers(tmp_path / "whole")
+    assert rows(killed) == rows(tmp_path / "whole")
     for name in ("encoder.safetensors", "checkpoints/step_00000012/state.json"):
         assert (killed / name).read_bytes() == (tmp_path / "whole" / name).read_bytes(), name
 
@@ -86,7 +82,7 @@ def test_the_rest_of_it_can_be_done_by_fewer_processes(killed, tmp_path):
         killed, run, ignore=lambda _, names: {n for n in names if n.startswith(("encoder", "step_00000012"))}
     )
     tapetum.pretrain(resume=str(run), devices="cpu", parallel="data")
-    for row, wanted in zip(numbers(run), numbers(killed), strict=True):
+    for row, wanted in zip(rows(run), rows(killed), strict=True):
         assert row == pytest.approx(wanted, rel=1e-3), row["step"]
     one, two = (load_file(folder / "encoder.safetensors") for folder in (run, killed))
     assert all(float((one[n].double() - two[n].double()).abs().max()) < 1e-4 for n in one)

@@ -2,6 +2,7 @@
 
 import itertools
 import math
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -11,11 +12,12 @@ from torch import nn
 import small_runs
 import tapetum
 from benchmark_modules import load
+from run_files import rows
 from tapetum.base import files
 from tapetum.base.errors import TrainingFailed
 from tapetum.methods import find
 from tapetum.parts.state import EMA
-from tapetum.train import checkpoint, online, run, sandbox
+from tapetum.train import checkpoint, feed, online, run, sandbox
 from tapetum.train.feed import Feed
 from tapetum.train.health import probe, watch
 from tapetum.train.health.judge import Verdict, judge
@@ -29,16 +31,7 @@ def pretrain(out, data=None, **settings):
 
 
 def looks(folder) -> list[dict]:
-    """The looks of a run without what tells time."""
-    rows = files.read_lines(folder / watch.FILE)
-    return [{n: v for n, v in row.items() if n not in watch.CLOCK} for row in rows]
-
-
-def numbers(folder) -> list[dict]:
-    return [
-        {n: v for n, v in row.items() if n not in run.CLOCK}
-        for row in files.read_lines(folder / "metrics.jsonl")
-    ]
+    return rows(folder, watch.FILE)
 
 
 # ---- the judge ----
@@ -313,7 +306,7 @@ def test_looking_changes_no_bit_of_a_run(tmp_path, monkeypatch):
     pretrain(tmp_path / "with", **settings)
     monkeypatch.setattr(run, "due", lambda step, steps: False)
     pretrain(tmp_path / "without", **settings)
-    assert numbers(tmp_path / "with") == numbers(tmp_path / "without")
+    assert rows(tmp_path / "with") == rows(tmp_path / "without")
     one, other = (sorted((tmp_path / name).rglob("*.safetensors")) for name in ("with", "without"))
     assert [a.read_bytes() for a in one] == [b.read_bytes() for b in other] and len(one) == 5
     assert [row["step"] for row in looks(tmp_path / "with")] == [0, 50, 55]
@@ -381,11 +374,17 @@ def test_a_run_is_named_rightly_within_its_first_steps(name, tmp_path, capsys):
         assert said.count("  try: ") >= 1
 
 
-def test_a_slow_loader_is_named(tmp_path):
-    case = sick.CASES["a slowed loader"]
+@pytest.mark.parametrize("step, starved", [(0.01, True), (1.0, False)])
+def test_a_slow_loader_is_named(step, starved, tmp_path, monkeypatch):
+    """On a clock that goes on by 4 ms for each of 16 images that are read, and by so many seconds a step."""
+    clock, batch, case = [0.0], Feed.batch, sick.CASES["a slowed loader"]
+    monkeypatch.setattr(sick, "time", SimpleNamespace(sleep=clock.append))
+    monkeypatch.setattr(feed, "time", SimpleNamespace(perf_counter=lambda: sum(clock)))
+    monkeypatch.setattr(watch, "time", SimpleNamespace(monotonic=lambda: sum(clock)))
+    monkeypatch.setattr(Feed, "batch", lambda *given: clock.append(step) or batch(*given))
     found = sick.train(case, 0, tmp_path / "run", easy(), **QUICK)
-    assert found[-1]["verdict"] == "starved for data"
-    assert found[-1]["reading"] > 0.5
+    assert found[-1]["reading"] == pytest.approx(0.064 / (0.064 + step))
+    assert (found[-1]["verdict"] == "starved for data") == starved
 
 
 def test_a_sick_run_is_ended_where_that_is_wanted(tmp_path, capsys):

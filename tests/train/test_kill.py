@@ -12,7 +12,8 @@ import pytest
 from PIL import Image
 
 import tapetum
-from killed_runs import PLACES, contents, differences, ended, noted, numbers, start
+from killed_runs import PLACES, differences, ended, noted, start
+from run_files import contents, rows
 from tapetum.base.files import read_lines
 from tapetum.train import checkpoint
 from tapetum.train.sandbox import easy_images
@@ -157,7 +158,7 @@ def test_asked_to_stop_it_saves_and_goes_on(flags, images, tmp_path):
         assert left == code, said
         assert f"tapetum pretrain --resume {run}" in said
         saved = sorted(path.name for path in (run / "checkpoints").iterdir())
-        assert saved[-1] == f"step_{numbers(run)[-1]['step']:08d}"
+        assert saved[-1] == f"step_{rows(run)[-1]['step']:08d}"
     tapetum.pretrain(resume=str(run), checkpoint_steps=2)
     assert_same(run, tmp_path / "whole")
 

@@ -11,11 +11,11 @@ import torch
 
 import small_runs
 import tapetum
-from tapetum.base import files
+from run_files import rows
 from tapetum.base.errors import TapetumError, TrainingFailed
 from tapetum.encoders import Encoder
 from tapetum.methods import find
-from tapetum.train import checkpoint, loggers, online, plan, resume, run, sandbox, setup
+from tapetum.train import checkpoint, loggers, online, plan, resume, sandbox, setup
 
 SMALL: dict[str, Any] = {**small_runs.SMALL, "logger": []}
 
@@ -25,13 +25,6 @@ def pretrain(out, images=48, **settings):
     return tapetum.pretrain(
         sandbox.easy_images(images)[0], out=str(out), **{n: v for n, v in given.items() if v is not None}
     )
-
-
-def rows(folder):
-    return [
-        {n: v for n, v in row.items() if n not in run.CLOCK}
-        for row in files.read_lines(folder / "metrics.jsonl")
-    ]
 
 
 def job(**settings):
