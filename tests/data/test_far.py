@@ -20,6 +20,7 @@ import pytest
 fsspec = pytest.importorskip("fsspec", reason="fsspec is not installed")
 
 from tapetum.base.errors import TapetumError  # noqa: E402
+from tapetum.base.files import cache_dir  # noqa: E402
 from tapetum.data import Damaged, asking, blocks, far, open_data  # noqa: E402
 from tapetum.data.canvas import Canvas  # noqa: E402
 from tapetum.data.place import place  # noqa: E402
@@ -33,6 +34,7 @@ class Server(BaseHTTPRequestHandler):
     failing = 0  # so many requests in turn, from now on
     status = 503
     ranges = True
+    links: list[str] = []  # on every page, beside those of its files
     given: list[int] = []  # bytes of each answer
 
     def log_message(self, *_):
@@ -52,7 +54,7 @@ class Server(BaseHTTPRequestHandler):
         if path.is_dir():
             names = sorted(item.name + "/" * item.is_dir() for item in path.iterdir())
             links = [f'<a href="{html.escape(quote(name))}">x</a>' for name in names]
-            links += ['<a href="?C=N;O=D">x</a>', '<a href="../">x</a>']
+            links += [f'<a href="{link}">x</a>' for link in ("?C=N;O=D", "../", *Server.links)]
             content, kind = "".join(links).encode(), "text/html"
         elif path.is_file():
             content, kind = path.read_bytes(), "application/octet-stream"
@@ -75,7 +77,7 @@ class Server(BaseHTTPRequestHandler):
 def server(tmp_path, monkeypatch):
     """The address of tmp_path on a server of this machine."""
     monkeypatch.setattr(asking, "PAUSE", 0.001)
-    Server.failing, Server.status, Server.ranges, Server.given = 0, 503, True, []
+    Server.failing, Server.status, Server.ranges, Server.links, Server.given = 0, 503, True, [], []
     Server.root = tmp_path
     running = ThreadingHTTPServer(("127.0.0.1", 0), Server)
     threading.Thread(target=functools.partial(running.serve_forever, 0.01), daemon=True).start()
@@ -271,6 +273,24 @@ def test_a_list_sends_nobody_elsewhere(tmp_path, layouts, memory, server):
     with pytest.raises(TapetumError, match="over http only what you type yourself is fetched"):
         open_data(tmp_path / "list.csv")
     assert not Server.given
+
+
+@pytest.mark.parametrize("up", ["..%2F..%2F..%2F", "..%5C..%2f..%2F..%2F", "C:..%2F..%2F..%2F"])
+def test_a_copy_stays_in_the_cache(up, tmp_path, zipped, png, server, monkeypatch):
+    zipped({"a.png": png(0)}, "small.zip")
+    real = Server.answer
+    monkeypatch.setattr(Server, "answer", lambda self, body: real(renamed(self, "/small.zip"), body))
+    assert len(open_data(f"filecache::{server}/{up}photos.zip")) == 1
+    assert [path.name for path in (cache_dir() / "copies").rglob("*.zip")] == ["photos.zip"]
+    assert not list(cache_dir().parent.glob("*.zip"))
+    for name in ("%2e%2e", "%00.zip", "a%2F"):
+        with pytest.raises(TapetumError, match="its last part is no name of a file"):
+            place(f"filecache::{server}/{name}").copied()
+
+
+def renamed(request, path):
+    request.path = path
+    return request
 
 
 @pytest.mark.parametrize(

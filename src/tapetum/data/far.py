@@ -5,9 +5,10 @@ import html
 import io
 import os
 import posixpath
+import re
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
+from pathlib import Path, PureWindowsPath
 from types import SimpleNamespace
 from typing import IO, Any, NamedTuple, TypeVar
 from urllib.parse import quote, unquote
@@ -100,9 +101,9 @@ class Far:
 
     @property
     def name(self) -> str:
-        """Its last part; of a whole bucket that one's name."""
+        """Its last part, which is never a path; of a whole bucket that one's name."""
         last = self.path.rpartition("/")[2] or self.head.rpartition("/")[2].rpartition("@")[2]
-        return unquote(last) if self.web else last
+        return re.split(r"[/\\]", unquote(last))[-1] if self.web else last
 
     @property
     def suffix(self) -> str:
@@ -255,7 +256,10 @@ class Far:
     def copied(self) -> Path:
         """Itself on this machine's disk, copied there unless that has been done. Raises TapetumError."""
         version = short_id({"place": os.fspath(self), "version": self.stamp()})
-        kept = cache_dir() / "copies" / version / self.name
+        name = PureWindowsPath(self.name).name  # without folders and drives, whatever system this is
+        if name in ("", "..") or "\0" in name:
+            raise TapetumError(f"{self} cannot be copied: its last part is no name of a file.")
+        kept = cache_dir() / "copies" / version / name
         if not kept.exists():
             size = self.stat().st_size
             with replacing(kept) as path, path.open("wb") as out:
