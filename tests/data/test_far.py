@@ -270,9 +270,17 @@ def test_a_list_sends_nobody_elsewhere(tmp_path, layouts, memory, server):
     assert source.paths == ["0 ü&.png"] and source.read(0).shape == (8, 10, 3)
     assert source.skipped == [{"path": "memory://other/a.png", "reason": "at another address than the rest"}]
     (tmp_path / "list.csv").write_text(f"path\n{server}/photos/train/cat/0.png\n")
-    with pytest.raises(TapetumError, match="over http only what you type yourself is fetched"):
+    with pytest.raises(TapetumError, match="only what you type yourself is fetched"):
         open_data(tmp_path / "list.csv")
     assert not Server.given
+
+
+@pytest.mark.parametrize("scheme", ["ftp", "sftp", "smb", "webhdfs", "github", "filecache::ftp"])
+def test_a_list_on_the_disk_names_no_server(scheme, tmp_path, monkeypatch):
+    monkeypatch.setattr(asking, "_system", lambda *_: pytest.fail("a server is asked"))
+    (tmp_path / "list.csv").write_text(f"path\n{scheme}://127.0.0.1:9/a.png\n")
+    with pytest.raises(TapetumError, match="a list on the disk may name a bucket alone"):
+        open_data(tmp_path / "list.csv")
 
 
 @pytest.mark.parametrize("up", ["..%2F..%2F..%2F", "..%5C..%2f..%2F..%2F", "C:..%2F..%2F..%2F"])
