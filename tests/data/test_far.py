@@ -34,7 +34,7 @@ class Server(BaseHTTPRequestHandler):
     failing = 0  # so many requests in turn, from now on
     status = 503
     ranges = True
-    links: list[str] = []  # on every page, beside those of its files
+    links: list[str] = []  # on the next page, beside those of its files
     given: list[int] = []  # bytes of each answer
 
     def log_message(self, *_):
@@ -55,6 +55,8 @@ class Server(BaseHTTPRequestHandler):
             names = sorted(item.name + "/" * item.is_dir() for item in path.iterdir())
             links = [f'<a href="{html.escape(quote(name))}">x</a>' for name in names]
             links += [f'<a href="{link}">x</a>' for link in ("?C=N;O=D", "../", *Server.links)]
+            if body:
+                Server.links = []
             content, kind = "".join(links).encode(), "text/html"
         elif path.is_file():
             content, kind = path.read_bytes(), "application/octet-stream"
@@ -299,6 +301,15 @@ def test_a_copy_stays_in_the_cache(up, tmp_path, zipped, png, server, monkeypatc
 def renamed(request, path):
     request.path = path
     return request
+
+
+def test_a_page_of_links_leads_nowhere_above(tmp_path, write, png, server):
+    write({"a.png": png(0)})
+    write({"secret.png": png(1)}, "")
+    above = ["%2e%2e/", ".%2E/", "%2e%2e/secret.png", "x%2F..%2F..%2Fsecret.png", "..%5Csecret.png"]
+    Server.links = above
+    source = open_data(f"{server}/photos")
+    assert source.paths == ["a.png"] and not source.skipped
 
 
 @pytest.mark.parametrize(

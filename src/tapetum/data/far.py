@@ -199,7 +199,8 @@ class Far:
             entered.add(folder)
             for link in self._links(base + folder + self.query):
                 below = link.removeprefix(base)
-                strange = below == link or "?" in below or "#" in below or ".." in below.split("/")
+                up = ".." in re.split(r"[/\\]", unquote(below))  # as the server will read it
+                strange = below == link or "?" in below or "#" in below or up
                 if strange or not below or below in entered or below.count("/") > DEEPEST:
                     continue
                 if below.endswith("/"):
