@@ -200,6 +200,13 @@ def test_the_members_of_a_tar_are_listed_once(tmp_path, server, png):
     assert again.paths == first.paths and again.keys == first.keys and not Server.given
 
 
+def test_no_process_waits_for_reads_that_hang(monkeypatch):
+    monkeypatch.setattr(far.Far, "read", lambda *_: threading.Event().wait())
+    blocks.Held().ask(place("memory://hangs/a.zip"), 0, 1)
+    reading = [thread for thread in threading.enumerate() if thread.name.startswith("tapetum-far")]
+    assert reading and all(thread.daemon for thread in reading)
+
+
 def test_a_few_failures_are_overcome(tmp_path, layouts, server):
     near = open_data(tmp_path / "photos").fingerprint()
     Server.failing = asking.TRIES - 1

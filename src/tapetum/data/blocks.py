@@ -4,8 +4,9 @@ import io
 import os
 import threading
 from collections import OrderedDict
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 
+from tapetum.base.threads import Pool
 from tapetum.data.far import TOGETHER, Far
 from tapetum.data.form import MAX_BYTES, Damaged
 
@@ -20,7 +21,7 @@ class Held:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._pool = ThreadPoolExecutor(TOGETHER, thread_name_prefix="tapetum-far")
+        self._pool = Pool(TOGETHER, "tapetum-far")
         self._answers: OrderedDict[Key, Future[bytes]] = OrderedDict()
         self._bytes = 0
 
