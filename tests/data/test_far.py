@@ -21,7 +21,7 @@ fsspec = pytest.importorskip("fsspec", reason="fsspec is not installed")
 
 from tapetum.base.errors import TapetumError  # noqa: E402
 from tapetum.base.files import cache_dir  # noqa: E402
-from tapetum.data import Damaged, asking, blocks, far, open_data  # noqa: E402
+from tapetum.data import Damaged, asking, blocks, far, open_data, stores  # noqa: E402
 from tapetum.data.canvas import Canvas  # noqa: E402
 from tapetum.data.place import place  # noqa: E402
 from tapetum.data.webdataset import expand  # noqa: E402
@@ -198,6 +198,36 @@ def test_the_members_of_a_tar_are_listed_once(tmp_path, server, png):
     Server.given.clear()
     again = open_data(f"{server}/a.tar")
     assert again.paths == first.paths and again.keys == first.keys and not Server.given
+
+
+def test_what_is_expected_is_read_once(write, png, memory, monkeypatch):
+    """Also where memory has room for the first few only, and two threads take turns."""
+    write({f"{i}.png": png(i) for i in range(12)})
+    store = (source := open_data(f"{memory()}/photos")).store
+    reads, real = [], far.Far.read
+    monkeypatch.setattr(far.Far, "read", lambda self, *part: reads.append(self.name) or real(self, *part))
+    monkeypatch.setattr(blocks, "MOST", sum(key[1] for key in source.keys[:3]))
+    for key in source.keys:
+        store.expect(key)
+    for one, other in zip(source.keys[:6], source.keys[6:]):
+        assert store.content(one) and store.content(other)
+    assert sorted(reads) == sorted(source.paths)
+
+
+def test_what_nobody_comes_for_makes_room(write, png, memory, monkeypatch):
+    write({f"{i}.png": png(i) for i in range(6)})
+    store = (source := open_data(f"{memory()}/photos")).store
+    monkeypatch.setattr(blocks, "MOST", sum(key[1] for key in source.keys[:3]))
+    monkeypatch.setattr(blocks, "HELD", held := blocks.Held())
+    monkeypatch.setattr(stores, "HELD", held)
+    for key in source.keys:
+        store.expect(key)
+    assert [key[0].name for key in held._expected] == ["0.png", "1.png", "2.png"]
+    monkeypatch.setattr(blocks, "GONE", -1)
+    for key in source.keys[3:]:
+        store.expect(key)
+    assert [key[0].name for key in held._expected] == ["5.png"] and held._bytes <= blocks.MOST
+    assert source.read(5).shape == (8, 10, 3)
 
 
 def test_no_process_waits_for_reads_that_hang(monkeypatch):
