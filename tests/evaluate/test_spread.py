@@ -101,6 +101,12 @@ def test_shards_are_parts_of_their_own(images, encoder, tmp_path, here):
     assert rows(tmp_path / "parts")[3] == ["path", "features", "label", "shard"]
 
 
+def test_facts_are_the_same_when_they_are_read_again(tmp_path):
+    facts = {"subject": {"args": {"out_indices": (2, 3)}}}
+    assert begun(tmp_path / "parts", 1, facts, overwrite=False) == {}
+    assert begun(tmp_path / "parts", 1, facts, overwrite=False) == {}
+
+
 def test_from_an_address_to_an_address(images, encoder, tmp_path, here):
     system = pytest.importorskip("fsspec", reason="fsspec is not installed").filesystem("memory")
     system.put(f"{images}/", "/spread/images", recursive=True)
