@@ -5,6 +5,7 @@ import signal
 import tarfile
 import threading
 import time
+import types
 
 import numpy as np
 import pytest
@@ -133,6 +134,17 @@ def test_parts_of_shards_without_labels_have_the_same_columns(shards, encoder, t
     spread.embed(encoder, shards("mixed", (False, True)), tmp_path / "parts", batch_size=4)
     labels = rows(tmp_path / "parts")[2]
     assert labels[:2] == [None, None] and None not in labels[2:] and len(labels) == 4
+
+
+def test_a_cluster_that_does_not_answer_is_said(monkeypatch):
+    def init(address, **_):
+        raise ConnectionError(f"nobody at {address}")
+
+    monkeypatch.setenv("RAY_ADDRESS", "10.0.0.1:6379")
+    ray = types.SimpleNamespace(is_initialized=lambda: False, init=init)
+    said = r"no Ray cluster can be had at 10\.0\.0\.1:6379 \(\$RAY_ADDRESS\): nobody at 10"
+    with pytest.raises(TapetumError, match=said), spread.cluster(ray):
+        pass
 
 
 def test_facts_are_the_same_when_they_are_read_again(tmp_path):

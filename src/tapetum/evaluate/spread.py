@@ -222,10 +222,14 @@ def cluster(ray: Any) -> Iterator[None]:
         yield
         return
     how: dict[str, Any] = {"log_to_driver": False, "logging_level": "error"}
-    if address := os.environ.get("RAY_ADDRESS"):
-        ray.init(address=address, **how)
-    else:
-        ray.init(address="local", include_dashboard=False, object_store_memory=2**30, **how)
+    address = os.environ.get("RAY_ADDRESS")
+    if not address:
+        how |= {"include_dashboard": False, "object_store_memory": 2**30}
+    try:
+        ray.init(address=address or "local", **how)
+    except Exception as error:  # Ray's, grpc's or the system's
+        where = f"at {address} ($RAY_ADDRESS)" if address else "on this machine"
+        raise TapetumError(f"no Ray cluster can be had {where}: {one_line(error)}.") from error
     try:
         yield
     finally:
