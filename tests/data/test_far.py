@@ -34,6 +34,8 @@ class Server(BaseHTTPRequestHandler):
     failing = 0  # so many requests in turn, from now on
     status = 503
     ranges = True
+    missing = 404  # status of what is not there
+    silent: tuple[str, ...] = ()  # headers that it does not send
     links: list[str] = []  # on the next page, beside those of its files
     given: list[int] = []  # bytes of each answer
 
@@ -61,14 +63,14 @@ class Server(BaseHTTPRequestHandler):
         elif path.is_file():
             content, kind = path.read_bytes(), "application/octet-stream"
         else:
-            return self.send_error(404)
+            return self.send_error(Server.missing)
         asked = re.fullmatch(r"bytes=(\d+)-(\d+)", self.headers.get("Range", ""))
         if asked and self.ranges:
             content = content[int(asked[1]) : int(asked[2]) + 1]
         self.send_response(206 if asked and self.ranges else 200)
-        self.send_header("Content-Type", kind)
-        self.send_header("Content-Length", str(len(content)))
-        self.send_header("ETag", "one")
+        about = {"Content-Type": kind, "Content-Length": str(len(content)), "ETag": "one"}
+        for name in about.keys() - set(Server.silent):
+            self.send_header(name, about[name])
         self.end_headers()
         if body:
             Server.given.append(len(content))
@@ -80,6 +82,7 @@ def server(tmp_path, monkeypatch):
     """The address of tmp_path on a server of this machine."""
     monkeypatch.setattr(asking, "PAUSE", 0.001)
     Server.failing, Server.status, Server.ranges, Server.links, Server.given = 0, 503, True, [], []
+    Server.missing, Server.silent = 404, ()
     Server.root = tmp_path
     running = ThreadingHTTPServer(("127.0.0.1", 0), Server)
     threading.Thread(target=functools.partial(running.serve_forever, 0.01), daemon=True).start()
@@ -289,6 +292,37 @@ def test_a_server_without_ranges_is_said_and_copies_help(tmp_path, zipped, png, 
     Server.given.clear()
     assert copied.read(0).shape == (8, 10, 3) and isinstance(copied.store.path, str)
     assert len(open_data(f"filecache::{server}/small.zip")) == 1 and not Server.given
+
+
+def test_connecting_is_asking(monkeypatch):
+    class AuthenticationException(Exception):
+        pass
+
+    class Gate(fsspec.AbstractFileSystem):
+        cachable = False
+        failures: list[Exception] = []
+
+        def __init__(self, **_):
+            super().__init__()
+            if Gate.failures:
+                raise Gate.failures.pop()
+
+        def info(self, path, **_):
+            return {"name": path, "size": 1, "type": "file"}
+
+    monkeypatch.setattr(asking, "PAUSE", 0.001)
+    fsspec.register_implementation("gate", Gate, clobber=True)
+    Gate.failures = [OSError("the line is broken")] * (asking.TRIES - 1)
+    assert place("gate://one/a.zip").is_file()
+    Gate.failures = [AuthenticationException("no")] * 2
+    with pytest.raises(TapetumError, match=r"cannot reach gate://two/a\.zip: access refused"):
+        place("gate://two/a.zip").exists()
+    assert len(Gate.failures) == 1
+    Gate.failures = [ValueError("name an account")] * asking.TRIES
+    with pytest.raises(
+        TapetumError, match=r"cannot reach gate://three/a.zip: failed 4 times \(name an account"
+    ):
+        place("gate://three/a.zip").exists()
 
 
 def test_no_sentence_holds_a_password(server):
