@@ -24,6 +24,7 @@ from tapetum.base.files import cache_dir  # noqa: E402
 from tapetum.data import Damaged, asking, blocks, far, open_data, stores  # noqa: E402
 from tapetum.data.canvas import Canvas  # noqa: E402
 from tapetum.data.place import place  # noqa: E402
+from tapetum.data.shards import shards_of  # noqa: E402
 from tapetum.data.webdataset import expand  # noqa: E402
 
 
@@ -292,6 +293,15 @@ def test_a_server_without_ranges_is_said_and_copies_help(tmp_path, zipped, png, 
     Server.given.clear()
     assert copied.read(0).shape == (8, 10, 3) and isinstance(copied.store.path, str)
     assert len(open_data(f"filecache::{server}/small.zip")) == 1 and not Server.given
+
+
+def test_what_a_server_refuses_may_not_be_there(tmp_path, layouts, server):
+    Server.missing = 403
+    for name in ("shard-{0..1}.tar", "photos.zip/train"):
+        assert known(open_data(f"{server}/{name}")) == known(open_data(tmp_path / name))
+    assert shards_of(f"{server}/photos.zip/train") == []
+    with pytest.raises(TapetumError, match=r"cannot reach http://[\d.:]+/lost/a.zip: access refused"):
+        open_data(f"{server}/lost/a.zip")
 
 
 def test_connecting_is_asking(monkeypatch):

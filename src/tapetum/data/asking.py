@@ -12,6 +12,7 @@ from tapetum.base.errors import TapetumError
 from tapetum.data.form import Damaged
 
 TRIES, PAUSE = 4, 0.5  # how often something is asked for, and seconds before the second time; they double
+REFUSED = "access refused"
 TIMEOUT = 60.0  # seconds that one answer may take
 _FINAL = (IsADirectoryError, NotImplementedError, TypeError, ImportError, error_perm)
 Answer = TypeVar("Answer")
@@ -80,7 +81,7 @@ def _reason(error: BaseException) -> tuple[str, bool]:
         return "not there", True
     unknown = any(word in type(error).__name__ for word in ("Credentials", "Authentication"))
     if status in (401, 403) or isinstance(error, PermissionError) or unknown:
-        return "access refused", True
+        return REFUSED, True
     if isinstance(status, int):
         return f"status {status}", status < 500 and status not in (408, 425, 429)
     if isinstance(error, TimeoutError) or "Timeout" in type(error).__name__:
