@@ -295,6 +295,15 @@ def test_a_server_without_ranges_is_said_and_copies_help(tmp_path, zipped, png, 
     assert len(open_data(f"filecache::{server}/small.zip")) == 1 and not Server.given
 
 
+def test_a_pattern_of_copies_copies(tmp_path, layouts, memory):
+    start = f"filecache::{memory()}"
+    for pattern in ("shard-{0..1}.tar", "shard-*.tar"):
+        assert all(path.copy for path in expand(f"{start}/{pattern}"))
+        source = open_data(f"{start}/{pattern}")
+        assert len(source) == 6 and all(isinstance(path, str) for path in source.store.paths)
+    assert os.fspath(place(start) / "shard-0.tar") == f"{start}/shard-0.tar"
+
+
 def test_what_a_server_refuses_may_not_be_there(tmp_path, layouts, server):
     Server.missing = 403
     for name in ("shard-{0..1}.tar", "photos.zip/train"):

@@ -49,7 +49,7 @@ class Found(NamedTuple):
 class Far:
     """A place that fsspec reaches; the part of pathlib's manners that reading data needs.
 
-    `str` shows it without password and query, `os.fspath` gives the whole address. It pickles, and connects
+    `str` shows it without password and query, `os.fspath` gives all that was typed. It pickles, and connects
     anew in every process. Whatever asks tries several times (`asked`) and then raises Damaged.
     """
 
@@ -80,6 +80,10 @@ class Far:
     # ---- as a path ----
 
     def __fspath__(self) -> str:
+        return "filecache::" * self.copy + self.address
+
+    @property
+    def address(self) -> str:
         return self.head + self.path + self.query
 
     def __str__(self) -> str:
@@ -166,7 +170,7 @@ class Far:
 
     def neighbours(self) -> list[str]:
         """The names beside it, as far as they can be had."""
-        folder = os.fspath(self.parent)
+        folder = self.parent.address
         try:
             names = self._surely(lambda fs, *_, **how: fs.ls(plain(fs, folder), detail=False, **how))
         except TapetumError:
@@ -284,7 +288,7 @@ class Far:
             raise TapetumError(f"cannot reach {self}: {error}.") from error
 
     def _asked(self, ask: Callable[..., Answer]) -> Answer:
-        return asked(self.head, os.fspath(self), ask)
+        return asked(self.head, self.address, ask)
 
 
 def _stamp(place: Far, info: dict[str, Any]) -> str:
