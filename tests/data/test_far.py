@@ -304,6 +304,15 @@ def test_a_pattern_of_copies_copies(tmp_path, layouts, memory):
     assert os.fspath(place(start) / "shard-0.tar") == f"{start}/shard-0.tar"
 
 
+def test_a_list_that_is_copied_names_what_lies_beside_it(tmp_path, layouts, server):
+    table = pytest.importorskip("pyarrow").table({"path": ["train/cat/0 ü&.png"], "label": ["cat"]})
+    __import__("pyarrow.parquet").parquet.write_table(table, tmp_path / "photos" / "list.parquet")
+    (tmp_path / "photos" / "own.csv").write_text(f"path\n{server}/photos/test/dog/0%20%C3%BC%26.png\n")
+    for name in ("list.csv", "list.parquet", "own.csv"):
+        plain = open_data(f"{server}/photos/{name}")
+        assert known(open_data(f"filecache::{server}/photos/{name}")) == known(plain), name
+
+
 def test_what_a_server_refuses_may_not_be_there(tmp_path, layouts, server):
     Server.missing = 403
     for name in ("shard-{0..1}.tar", "photos.zip/train"):

@@ -81,8 +81,8 @@ def _open_path(text: str) -> Source:
         raise TapetumError("DATA is an empty path.")
     if is_pattern(path, text):
         return open_shards(path.name, matching(path))
-    outer, inner = on_disk(path)
-    outer = here(outer)
+    there, inner = on_disk(path)
+    outer = here(there)
     if outer.is_dir():
         return _open_folder(outer)
     suffix = outer.suffix.lower()
@@ -91,9 +91,9 @@ def _open_path(text: str) -> Source:
     if suffix in (".zip", ".tar") or outer.name.lower().endswith(listing.COMPRESSED):
         return _open_archive(outer, inner)
     if suffix in (".csv", ".tsv", ".jsonl", ".ndjson"):
-        return open_list(outer)
+        return open_list(there)
     if suffix == ".parquet":
-        return open_parquet(outer)
+        return open_parquet(there)
     if suffix == ".arrow":
         return open_columns(outer.name, [mapped(outer)], [""])
     if suffix in (".npz", ".npy"):
