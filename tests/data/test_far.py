@@ -322,6 +322,24 @@ def test_what_a_server_refuses_may_not_be_there(tmp_path, layouts, server):
         open_data(f"{server}/lost/a.zip")
 
 
+def test_files_whose_length_is_not_said(tmp_path, write, zipped, png, server):
+    Server.silent = ("Content-Length",)
+    write({"a.png": png(0)})
+    zipped({"a.png": png(0)}, "small.zip")
+    with pytest.raises(TapetumError, match=r"'a\.png', is of unknown length"):
+        open_data(f"{server}/photos")
+    with pytest.raises(TapetumError, match=r"cannot read http://.*/small\.zip: of unknown length"):
+        open_data(f"{server}/small.zip")
+    assert open_data(f"filecache::{server}/small.zip").read(0).shape == (8, 10, 3)
+
+
+def test_a_copy_of_what_may_have_changed_is_made_anew(tmp_path, zipped, png, server):
+    Server.silent = ("ETag",)
+    for images in (1, 2):
+        zipped({f"{i}.png": png(i) for i in range(images)}, "small.zip")
+        assert len(open_data(f"filecache::{server}/small.zip")) == images
+
+
 def test_connecting_is_asking(monkeypatch):
     class AuthenticationException(Exception):
         pass

@@ -115,7 +115,10 @@ class File(io.RawIOBase):
 
     def __init__(self, place: Far):
         self.place, self.part, self.at = place, Blocks(place), 0
-        self.size = place.stat().st_size
+        try:
+            self.size = place.stat().st_size
+        except Damaged as error:
+            raise Damaged(f"cannot read {place}: {error}") from error
 
     def readable(self) -> bool:
         return True

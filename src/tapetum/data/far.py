@@ -24,15 +24,7 @@ DEEPEST = 64  # folders within folders of a web server
 _PIECE = 2**24  # bytes of a file that are copied at a time
 _WRAPPERS = {"reference", "dir", "zip", "tar", "libarchive", "generic", "blockcache", "cached", "dask"}
 _VERSIONS = (
-    "ETag",
-    "etag",
-    "md5Hash",
-    "blob_id",
-    "LastModified",
-    "Last-Modified",
-    "updated",
-    "mtime",
-    "created",
+    *("ETag", "etag", "md5Hash", "blob_id", "LastModified", "Last-Modified", "updated", "mtime", "created"),
 )
 Answer = TypeVar("Answer")
 
@@ -150,7 +142,9 @@ class Far:
         """Its length as st_size. Raises Damaged where it is not there, TapetumError where nobody can say."""
         if self._info is None:
             raise Damaged("not there")
-        return SimpleNamespace(st_size=self._info.get("size") or 0)
+        if self._info.get("size") is None:
+            raise Damaged("of unknown length, for its server is silent; write filecache:: before the address")
+        return SimpleNamespace(st_size=self._info["size"])
 
     def stamp(self) -> str | None:
         """What changes with the content, as far as the place says; None where it says nothing."""
@@ -259,26 +253,32 @@ class Far:
         self._surely(lambda fs, path, **how: fs.rm_file(path))
 
     def copied(self) -> Path:
-        """Itself on this machine's disk, copied there unless that has been done. Raises TapetumError."""
-        version = short_id({"place": os.fspath(self), "version": self.stamp()})
+        """Itself on this machine's disk, copied there unless it surely was before. Raises TapetumError."""
+        if self._info is None:
+            raise TapetumError(f"there is no {self}.")
+        version = short_id({"place": self.address, "version": self.stamp()})
         name = PureWindowsPath(self.name).name  # without folders and drives, whatever system this is
         if name in ("", "..") or "\0" in name:
             raise TapetumError(f"{self} cannot be copied: its last part is no name of a file.")
         kept = cache_dir() / "copies" / version / name
-        if not kept.exists():
-            size = self.stat().st_size
-            with replacing(kept) as path, path.open("wb") as out:
-                for start in range(0, size, _PIECE):
-                    end = min(start + _PIECE, size)
-                    part = self._surely(
-                        lambda fs, path, a=start, b=end, **how: fs.cat_file(path, a, b, **how)
-                    )
-                    out.write(part)
-                    if len(part) > end - start:  # a server that gives whole files only
-                        break
-                if out.tell() != size:
-                    raise TapetumError(f"{self} broke off, or changed while it was copied; try again.")
+        if not self.stamp() or not kept.exists():
+            with replacing(kept) as file:
+                self._copy(file)
         return kept
+
+    def _copy(self, file: Path) -> None:
+        if self._info is None or self._info.get("size") is None:
+            return self._surely(lambda fs, path, **_: fs.get_file(path, str(file)))  # however long it takes
+        size = self._info["size"]
+        with file.open("wb") as out:
+            for start in range(0, size, _PIECE):
+                end = min(start + _PIECE, size)
+                part = self._surely(lambda fs, path, a=start, b=end, **how: fs.cat_file(path, a, b, **how))
+                out.write(part)
+                if len(part) > end - start:  # a server that gives whole files only
+                    break
+            if out.tell() != size:
+                raise TapetumError(f"{self} broke off, or changed while it was copied; try again.")
 
     def _surely(self, ask: Callable[..., Answer]) -> Answer:
         """The same for what nothing can be done without: a failure is a whole sentence."""
