@@ -2,6 +2,7 @@
 
 import pytest
 
+from tapetum.base.addresses import shown
 from tapetum.base.errors import LONGEST, TapetumError, TrainingFailed, unknown
 
 
@@ -51,3 +52,32 @@ def test_a_sentence_ends():
     assert len(text) <= LONGEST and text.startswith("the name x") and text.endswith("x is too long.")
     text = str(unknown("method", "simclr" * 10_000, ["byol", "simclr"]))
     assert len(text) < 300 and text.endswith("Allowed: byol, simclr.")
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "abfs://photos@account.dfs.core.windows.net/train",
+        "filecache::abfss://photos@account.dfs.core.windows.net/a.pack",
+        "s3://bucket/shard-?.tar",
+        "gs://bucket/shard-??/class=a/*.parquet",
+    ],
+)
+def test_addresses_without_a_secret_stay_whole(address):
+    assert shown(address) == address
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "https://me:hidden@host/a.zip?key=hidden",
+        "https://host/a.zip?hidden",
+        "https://hidden@host/a.zip",
+        "sftp://me:hidden@host/a.zip",
+        "abfs://me:hidden@account.dfs.core.windows.net/a.zip",
+        "abfs://photos@account.dfs.core.windows.net/a.zip?sv=1&sig=hidden",
+        "s3://bucket/a.zip?X-Amz-Signature=hidden",
+    ],
+)
+def test_no_address_is_shown_with_its_secret(address):
+    assert "hidden" not in shown(f"cannot read {address} at all") and shown(address).endswith("/a.zip")

@@ -20,9 +20,11 @@ import pytest
 fsspec = pytest.importorskip("fsspec", reason="fsspec is not installed")
 
 from tapetum.base.errors import TapetumError  # noqa: E402
-from tapetum.data import Damaged, asking, blocks, far, open_data  # noqa: E402
+from tapetum.base.files import cache_dir  # noqa: E402
+from tapetum.data import Damaged, asking, blocks, far, open_data, stores  # noqa: E402
 from tapetum.data.canvas import Canvas  # noqa: E402
 from tapetum.data.place import place  # noqa: E402
+from tapetum.data.shards import shards_of  # noqa: E402
 from tapetum.data.webdataset import expand  # noqa: E402
 
 
@@ -33,6 +35,9 @@ class Server(BaseHTTPRequestHandler):
     failing = 0  # so many requests in turn, from now on
     status = 503
     ranges = True
+    missing = 404  # status of what is not there
+    silent: tuple[str, ...] = ()  # headers that it does not send
+    links: list[str] = []  # on the next page, beside those of its files
     given: list[int] = []  # bytes of each answer
 
     def log_message(self, *_):
@@ -52,19 +57,21 @@ class Server(BaseHTTPRequestHandler):
         if path.is_dir():
             names = sorted(item.name + "/" * item.is_dir() for item in path.iterdir())
             links = [f'<a href="{html.escape(quote(name))}">x</a>' for name in names]
-            links += ['<a href="?C=N;O=D">x</a>', '<a href="../">x</a>']
+            links += [f'<a href="{link}">x</a>' for link in ("?C=N;O=D", "../", *Server.links)]
+            if body:
+                Server.links = []
             content, kind = "".join(links).encode(), "text/html"
         elif path.is_file():
             content, kind = path.read_bytes(), "application/octet-stream"
         else:
-            return self.send_error(404)
+            return self.send_error(Server.missing)
         asked = re.fullmatch(r"bytes=(\d+)-(\d+)", self.headers.get("Range", ""))
         if asked and self.ranges:
             content = content[int(asked[1]) : int(asked[2]) + 1]
         self.send_response(206 if asked and self.ranges else 200)
-        self.send_header("Content-Type", kind)
-        self.send_header("Content-Length", str(len(content)))
-        self.send_header("ETag", "one")
+        about = {"Content-Type": kind, "Content-Length": str(len(content)), "ETag": "one"}
+        for name in about.keys() - set(Server.silent):
+            self.send_header(name, about[name])
         self.end_headers()
         if body:
             Server.given.append(len(content))
@@ -75,7 +82,8 @@ class Server(BaseHTTPRequestHandler):
 def server(tmp_path, monkeypatch):
     """The address of tmp_path on a server of this machine."""
     monkeypatch.setattr(asking, "PAUSE", 0.001)
-    Server.failing, Server.status, Server.ranges, Server.given = 0, 503, True, []
+    Server.failing, Server.status, Server.ranges, Server.links, Server.given = 0, 503, True, [], []
+    Server.missing, Server.silent = 404, ()
     Server.root = tmp_path
     running = ThreadingHTTPServer(("127.0.0.1", 0), Server)
     threading.Thread(target=functools.partial(running.serve_forever, 0.01), daemon=True).start()
@@ -204,6 +212,43 @@ def test_the_members_of_a_tar_are_listed_once(tmp_path, server, png):
     assert again.paths == first.paths and again.keys == first.keys and not Server.given
 
 
+def test_what_is_expected_is_read_once(write, png, memory, monkeypatch):
+    """Also where memory has room for the first few only, and two threads take turns."""
+    write({f"{i}.png": png(i) for i in range(12)})
+    store = (source := open_data(f"{memory()}/photos")).store
+    reads, real = [], far.Far.read
+    monkeypatch.setattr(far.Far, "read", lambda self, *part: reads.append(self.name) or real(self, *part))
+    monkeypatch.setattr(blocks, "MOST", sum(key[1] for key in source.keys[:3]))
+    for key in source.keys:
+        store.expect(key)
+    for one, other in zip(source.keys[:6], source.keys[6:]):
+        assert store.content(one) and store.content(other)
+    assert sorted(reads) == sorted(source.paths)
+
+
+def test_what_nobody_comes_for_makes_room(write, png, memory, monkeypatch):
+    write({f"{i}.png": png(i) for i in range(6)})
+    store = (source := open_data(f"{memory()}/photos")).store
+    monkeypatch.setattr(blocks, "MOST", sum(key[1] for key in source.keys[:3]))
+    monkeypatch.setattr(blocks, "HELD", held := blocks.Held())
+    monkeypatch.setattr(stores, "HELD", held)
+    for key in source.keys:
+        store.expect(key)
+    assert [key[0].name for key in held._expected] == ["0.png", "1.png", "2.png"]
+    monkeypatch.setattr(blocks, "GONE", -1)
+    for key in source.keys[3:]:
+        store.expect(key)
+    assert [key[0].name for key in held._expected] == ["5.png"] and held._bytes <= blocks.MOST
+    assert source.read(5).shape == (8, 10, 3)
+
+
+def test_no_process_waits_for_reads_that_hang(monkeypatch):
+    monkeypatch.setattr(far.Far, "read", lambda *_: threading.Event().wait())
+    blocks.Held().ask(place("memory://hangs/a.zip"), 0, 1)
+    reading = [thread for thread in threading.enumerate() if thread.name.startswith("tapetum-far")]
+    assert reading and all(thread.daemon for thread in reading)
+
+
 def test_a_few_failures_are_overcome(tmp_path, layouts, server):
     near = open_data(tmp_path / "photos").fingerprint()
     Server.failing = asking.TRIES - 1
@@ -258,6 +303,82 @@ def test_a_server_without_ranges_is_said_and_copies_help(tmp_path, zipped, png, 
     assert len(open_data(f"filecache::{server}/small.zip")) == 1 and not Server.given
 
 
+def test_a_pattern_of_copies_copies(tmp_path, layouts, memory):
+    start = f"filecache::{memory()}"
+    for pattern in ("shard-{0..1}.tar", "shard-*.tar"):
+        assert all(path.copy for path in expand(f"{start}/{pattern}"))
+        source = open_data(f"{start}/{pattern}")
+        assert len(source) == 6 and all(isinstance(path, str) for path in source.store.paths)
+    assert os.fspath(place(start) / "shard-0.tar") == f"{start}/shard-0.tar"
+
+
+def test_a_list_that_is_copied_names_what_lies_beside_it(tmp_path, layouts, server):
+    table = pytest.importorskip("pyarrow").table({"path": ["train/cat/0 ü&.png"], "label": ["cat"]})
+    __import__("pyarrow.parquet").parquet.write_table(table, tmp_path / "photos" / "list.parquet")
+    (tmp_path / "photos" / "own.csv").write_text(f"path\n{server}/photos/test/dog/0%20%C3%BC%26.png\n")
+    for name in ("list.csv", "list.parquet", "own.csv"):
+        plain = open_data(f"{server}/photos/{name}")
+        assert known(open_data(f"filecache::{server}/photos/{name}")) == known(plain), name
+
+
+def test_what_a_server_refuses_may_not_be_there(tmp_path, layouts, server):
+    Server.missing = 403
+    for name in ("shard-{0..1}.tar", "photos.zip/train"):
+        assert known(open_data(f"{server}/{name}")) == known(open_data(tmp_path / name))
+    assert shards_of(f"{server}/photos.zip/train") == []
+    with pytest.raises(TapetumError, match=r"cannot reach http://[\d.:]+/lost/a.zip: access refused"):
+        open_data(f"{server}/lost/a.zip")
+
+
+def test_files_whose_length_is_not_said(tmp_path, write, zipped, png, server):
+    Server.silent = ("Content-Length",)
+    write({"a.png": png(0)})
+    zipped({"a.png": png(0)}, "small.zip")
+    with pytest.raises(TapetumError, match=r"'a\.png', is of unknown length"):
+        open_data(f"{server}/photos")
+    with pytest.raises(TapetumError, match=r"cannot read http://.*/small\.zip: of unknown length"):
+        open_data(f"{server}/small.zip")
+    assert open_data(f"filecache::{server}/small.zip").read(0).shape == (8, 10, 3)
+
+
+def test_a_copy_of_what_may_have_changed_is_made_anew(tmp_path, zipped, png, server):
+    Server.silent = ("ETag",)
+    for images in (1, 2):
+        zipped({f"{i}.png": png(i) for i in range(images)}, "small.zip")
+        assert len(open_data(f"filecache::{server}/small.zip")) == images
+
+
+def test_connecting_is_asking(monkeypatch):
+    class AuthenticationException(Exception):
+        pass
+
+    class Gate(fsspec.AbstractFileSystem):
+        cachable = False
+        failures: list[Exception] = []
+
+        def __init__(self, **_):
+            super().__init__()
+            if Gate.failures:
+                raise Gate.failures.pop()
+
+        def info(self, path, **_):
+            return {"name": path, "size": 1, "type": "file"}
+
+    monkeypatch.setattr(asking, "PAUSE", 0.001)
+    fsspec.register_implementation("gate", Gate, clobber=True)
+    Gate.failures = [OSError("the line is broken")] * (asking.TRIES - 1)
+    assert place("gate://one/a.zip").is_file()
+    Gate.failures = [AuthenticationException("no")] * 2
+    with pytest.raises(TapetumError, match=r"cannot reach gate://two/a\.zip: access refused"):
+        place("gate://two/a.zip").exists()
+    assert len(Gate.failures) == 1
+    Gate.failures = [ValueError("name an account")] * asking.TRIES
+    with pytest.raises(
+        TapetumError, match=r"cannot reach gate://three/a.zip: failed 4 times \(name an account"
+    ):
+        place("gate://three/a.zip").exists()
+
+
 def test_no_sentence_holds_a_password(server):
     secret = server.replace("http://", "http://me:hidden@") + "/lost.zip?key=signature"
     with pytest.raises(TapetumError) as error:
@@ -276,9 +397,44 @@ def test_a_list_sends_nobody_elsewhere(tmp_path, layouts, memory, server):
     assert source.paths == ["0 ü&.png"] and source.read(0).shape == (8, 10, 3)
     assert source.skipped == [{"path": "memory://other/a.png", "reason": "at another address than the rest"}]
     (tmp_path / "list.csv").write_text(f"path\n{server}/photos/train/cat/0.png\n")
-    with pytest.raises(TapetumError, match="over http only what you type yourself is fetched"):
+    with pytest.raises(TapetumError, match="only what you type yourself is fetched"):
         open_data(tmp_path / "list.csv")
     assert not Server.given
+
+
+@pytest.mark.parametrize("scheme", ["ftp", "sftp", "smb", "webhdfs", "github", "filecache::ftp"])
+def test_a_list_on_the_disk_names_no_server(scheme, tmp_path, monkeypatch):
+    monkeypatch.setattr(asking, "_system", lambda *_: pytest.fail("a server is asked"))
+    (tmp_path / "list.csv").write_text(f"path\n{scheme}://127.0.0.1:9/a.png\n")
+    with pytest.raises(TapetumError, match="a list on the disk may name a bucket alone"):
+        open_data(tmp_path / "list.csv")
+
+
+@pytest.mark.parametrize("up", ["..%2F..%2F..%2F", "..%5C..%2f..%2F..%2F", "C:..%2F..%2F..%2F"])
+def test_a_copy_stays_in_the_cache(up, tmp_path, zipped, png, server, monkeypatch):
+    zipped({"a.png": png(0)}, "small.zip")
+    real = Server.answer
+    monkeypatch.setattr(Server, "answer", lambda self, body: real(renamed(self, "/small.zip"), body))
+    assert len(open_data(f"filecache::{server}/{up}photos.zip")) == 1
+    assert [path.name for path in (cache_dir() / "copies").rglob("*.zip")] == ["photos.zip"]
+    assert not list(cache_dir().parent.glob("*.zip"))
+    for name in ("%2e%2e", "%00.zip", "a%2F"):
+        with pytest.raises(TapetumError, match="its last part is no name of a file"):
+            place(f"filecache::{server}/{name}").copied()
+
+
+def renamed(request, path):
+    request.path = path
+    return request
+
+
+def test_a_page_of_links_leads_nowhere_above(tmp_path, write, png, server):
+    write({"a.png": png(0)})
+    write({"secret.png": png(1)}, "")
+    above = ["%2e%2e/", ".%2E/", "%2e%2e/secret.png", "x%2F..%2F..%2Fsecret.png", "..%5Csecret.png"]
+    Server.links = above
+    source = open_data(f"{server}/photos")
+    assert source.paths == ["a.png"] and not source.skipped
 
 
 @pytest.mark.parametrize(

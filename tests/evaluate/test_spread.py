@@ -5,6 +5,7 @@ import signal
 import tarfile
 import threading
 import time
+import types
 
 import numpy as np
 import pytest
@@ -99,6 +100,57 @@ def test_shards_are_parts_of_their_own(images, encoder, tmp_path, here):
     assert spread.embed(encoder, pattern, tmp_path / "parts", batch_size=4)["parts"] == 2
     same(rows(tmp_path / "parts"), rows(tmp_path / "one.parquet"))
     assert rows(tmp_path / "parts")[3] == ["path", "features", "label", "shard"]
+
+
+@pytest.fixture
+def shards(images, tmp_path):
+    """shards(folder, labelled) -> the pattern of two tars of equal names and lengths in any folder."""
+
+    def make(folder, labelled=(True, True)):
+        (tmp_path / folder).mkdir()
+        for number, with_labels in enumerate(labelled):
+            with tarfile.open(tmp_path / folder / f"s-{number}.tar", "w") as out:
+                for i, path in enumerate(sorted(images.rglob("*.png"))[number::12]):
+                    out.add(path, f"{number}{i:02d}.png")
+                    if with_labels:
+                        (tmp_path / "label").write_text(path.parent.name)
+                        out.add(tmp_path / "label", f"{number}{i:02d}.cls")
+        return f"{tmp_path}/{folder}/s-{{0..1}}.tar"
+
+    return make
+
+
+def test_other_labels_and_other_shards_are_something_else(shards, encoder, tmp_path, here):
+    one, other, out = shards("one"), shards("other"), tmp_path / "parts"
+    spread.embed(encoder, one, out, batch_size=4, labels="none")
+    assert spread.embed(encoder, one, out, batch_size=4, labels="none")["kept"] == 2
+    with pytest.raises(TapetumError, match="holds features of something else"):
+        spread.embed(encoder, one, out, batch_size=4)
+    with pytest.raises(TapetumError, match="holds features of something else"):
+        spread.embed(encoder, other, out, batch_size=4, labels="none")
+
+
+def test_parts_of_shards_without_labels_have_the_same_columns(shards, encoder, tmp_path, here):
+    spread.embed(encoder, shards("mixed", (False, True)), tmp_path / "parts", batch_size=4)
+    labels = rows(tmp_path / "parts")[2]
+    assert labels[:2] == [None, None] and None not in labels[2:] and len(labels) == 4
+
+
+def test_a_cluster_that_does_not_answer_is_said(monkeypatch):
+    def init(address, **_):
+        raise ConnectionError(f"nobody at {address}")
+
+    monkeypatch.setenv("RAY_ADDRESS", "10.0.0.1:6379")
+    ray = types.SimpleNamespace(is_initialized=lambda: False, init=init)
+    said = r"no Ray cluster can be had at 10\.0\.0\.1:6379 \(\$RAY_ADDRESS\): nobody at 10"
+    with pytest.raises(TapetumError, match=said), spread.cluster(ray):
+        pass
+
+
+def test_facts_are_the_same_when_they_are_read_again(tmp_path):
+    facts = {"subject": {"args": {"out_indices": (2, 3)}}}
+    assert begun(tmp_path / "parts", 1, facts, overwrite=False) == {}
+    assert begun(tmp_path / "parts", 1, facts, overwrite=False) == {}
 
 
 def test_from_an_address_to_an_address(images, encoder, tmp_path, here):

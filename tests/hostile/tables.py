@@ -126,6 +126,9 @@ CASES = [
     Case("list: an address", "look", _rows("http://127.0.0.1:9/a.png,x"), "only what you type yourself"),
     Case("list: an address of a file", "look", _rows("file:///etc/passwd.png,x"), "names no host"),
     Case(
+        "list: an address of a server of files", "look", _rows("ftp://127.0.0.1:9/a.png,x"), "a bucket alone"
+    ),
+    Case(
         "list: an address in a cloud",
         "look",
         _rows("s3://bucket/a.png,x", "simplecache::http://x/a.png,y"),

@@ -4,8 +4,10 @@ import re
 
 ADDRESS = re.compile(r"(?:(?:filecache|simplecache)::)?([a-z][a-z0-9+.-]*)://", re.IGNORECASE)
 _WRITTEN = re.compile(
-    r"\b([a-z][a-z0-9+.-]*://)(?:[^\s/'\"<>]*@)?([^\s?'\"<>]*)(\?[^\s'\"<>]*)?", re.IGNORECASE
+    r"\b([a-z][a-z0-9+.-]*)://(?:([^\s/'\"<>]*)@)?([^\s?'\"<>]*)(\?[^\s'\"<>]*)?", re.IGNORECASE
 )
+_QUERY = re.compile(r"\?[\w.~-]+=")  # which sets it apart from a pattern, shard-?.tar
+_CONTAINED = ("abfs", "abfss", "wasb", "wasbs")  # container@account stands where others have user@host
 
 
 def is_address(text: object) -> bool:
@@ -19,4 +21,11 @@ def shown(text: str) -> str:
     >>> shown("cannot read https://me:secret@host/a.zip?key=1.")
     'cannot read https://host/a.zip'
     """
-    return _WRITTEN.sub(r"\1\2", text) if "://" in text else text
+    return _WRITTEN.sub(_shorn, text) if "://" in text else text
+
+
+def _shorn(found: re.Match[str]) -> str:
+    scheme, user, rest, query = found.groups(default="")
+    container = scheme.lower() in _CONTAINED and user and ":" not in user
+    pattern = scheme.lower() not in ("http", "https") and not _QUERY.match(query)
+    return f"{scheme}://{user + '@' if container else ''}{rest}{query if pattern else ''}"

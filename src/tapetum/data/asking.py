@@ -4,6 +4,7 @@ import functools
 import os
 import time
 from collections.abc import Callable
+from ftplib import error_perm
 from typing import Any, TypeVar
 
 from tapetum.base.addresses import shown
@@ -11,7 +12,9 @@ from tapetum.base.errors import TapetumError
 from tapetum.data.form import Damaged
 
 TRIES, PAUSE = 4, 0.5  # how often something is asked for, and seconds before the second time; they double
+REFUSED = "access refused"
 TIMEOUT = 60.0  # seconds that one answer may take
+_FINAL = (IsADirectoryError, NotImplementedError, TypeError, ImportError, error_perm)
 Answer = TypeVar("Answer")
 
 
@@ -21,15 +24,15 @@ def asked(head: str, address: str, ask: Callable[..., Answer]) -> Answer:
 
     head: scheme and host or bucket of the address.
     """
-    fs = _system(os.getpid(), head)
-    path = plain(fs, address)
-    how = {"timeout": TIMEOUT} if getattr(fs, "async_impl", False) else {}
+    kind = _kind(head)
+    how = {"timeout": TIMEOUT} if getattr(kind, "async_impl", False) else {}
     reason = ""
     for attempt in range(TRIES):
         if attempt:
             time.sleep(PAUSE * 2 ** (attempt - 1))
         try:
-            return ask(fs, path, **how)
+            fs = _system(os.getpid(), head)  # some connect, and log in, when they are made
+            return ask(fs, plain(fs, address), **how)
         except Exception as error:  # each of fsspec's libraries has errors of its own
             reason, final = _reason(error)
             if final:
@@ -45,14 +48,21 @@ def plain(fs: Any, address: str) -> str:
 @functools.lru_cache(maxsize=64)
 def _system(process: int, head: str) -> Any:
     """The file system of an address, in this process: none of them outlives a fork."""
+    import fsspec
+
+    how = _kind(head)._get_kwargs_from_urls(head + "/")
+    return fsspec.filesystem(head.partition("://")[0], use_listings_cache=False, **how)
+
+
+def _kind(head: str) -> Any:
+    """The class of an address' file system. Raises TapetumError where there is none."""
     scheme = head.partition("://")[0]
     try:
         import fsspec
     except ImportError:
         raise TapetumError(f"addresses such as {head} need fsspec: pip install 'tapetum[remote]'.") from None
     try:
-        kind = fsspec.get_filesystem_class(scheme)
-        return fsspec.filesystem(scheme, use_listings_cache=False, **kind._get_kwargs_from_urls(head + "/"))
+        return fsspec.get_filesystem_class(scheme)
     except ImportError as error:
         raise TapetumError(f"{scheme}:// needs one more package: {_words(error)}.") from None
     except ValueError:
@@ -69,13 +79,14 @@ def _reason(error: BaseException) -> tuple[str, bool]:
     status = getattr(error, "status", None)
     if isinstance(error, FileNotFoundError) or status in (404, 410):
         return "not there", True
-    if status in (401, 403) or isinstance(error, PermissionError) or "Credentials" in type(error).__name__:
-        return "access refused", True
+    unknown = any(word in type(error).__name__ for word in ("Credentials", "Authentication"))
+    if status in (401, 403) or isinstance(error, PermissionError) or unknown:
+        return REFUSED, True
     if isinstance(status, int):
         return f"status {status}", status < 500 and status not in (408, 425, 429)
     if isinstance(error, TimeoutError) or "Timeout" in type(error).__name__:
         return "no answer in time", False
-    return _words(error), isinstance(error, IsADirectoryError | NotImplementedError | TypeError)
+    return _words(error), isinstance(error, _FINAL)
 
 
 def _web_error() -> type[Exception]:

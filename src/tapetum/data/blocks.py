@@ -3,40 +3,49 @@
 import io
 import os
 import threading
+import time
 from collections import OrderedDict
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 
+from tapetum.base.threads import Pool
 from tapetum.data.far import TOGETHER, Far
 from tapetum.data.form import MAX_BYTES, Damaged
 
 BLOCK = 2**20  # bytes of a file that are asked for at a time
 MOST = 5 * 2**27  # bytes that are held: 64 runs of a tar, as `stores` reads them, and those that begin
+GONE = 300  # seconds after which nobody will come for what was expected
 
 Key = tuple[Far, int, int]
 
 
 class Held:
-    """Answers to what was asked for, the last used kept, from any number of threads."""
+    """Answers to what was asked for, from any number of threads: all that is still to come for, else the last
+    used."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._pool = ThreadPoolExecutor(TOGETHER, thread_name_prefix="tapetum-far")
-        self._answers: OrderedDict[Key, Future[bytes]] = OrderedDict()
+        self._pool = Pool(TOGETHER, "tapetum-far")
+        self._expected: OrderedDict[Key, tuple[Future[bytes], float]] = OrderedDict()  # and since when
+        self._used: OrderedDict[Key, Future[bytes]] = OrderedDict()
         self._bytes = 0
+
+    def expect(self, place: Far, start: int, end: int) -> None:
+        """Ask for these bytes without waiting, but where that would drive out what is read before them."""
+        key = place, start, end
+        with self._lock:
+            if key not in self._expected and key not in self._used and self._room(end - start):
+                self._expected[key] = self._begun(key), time.monotonic()
 
     def ask(self, place: Far, start: int, end: int) -> "Future[bytes]":
         """The bytes from start up to end, which are asked for now unless they were before."""
         key = place, start, end
         with self._lock:
-            found = self._answers.get(key)
-            if found and not (found.done() and (found.cancelled() or found.exception())):
-                self._answers.move_to_end(key)
-                return found
-            self._forget(key)
-            self._answers[key] = found = self._pool.submit(place.read, start, end)
-            self._bytes += end - start
-            while self._bytes > MOST and len(self._answers) > 1:
-                self._forget(next(iter(self._answers)))
+            found = self._expected.pop(key, (None,))[0] or self._used.pop(key, None)
+            if not found or (found.done() and found.exception()):
+                self._bytes -= (end - start) * bool(found)
+                self._room(end - start)
+                found = self._begun(key)
+            self._used[key] = found
         return found
 
     def take(self, place: Far, start: int, end: int) -> bytes:
@@ -46,12 +55,24 @@ class Held:
             return found.result()
         finally:
             with self._lock:
-                self._forget((place, start, end))
+                if self._used.pop((place, start, end), None):
+                    self._bytes -= end - start
 
-    def _forget(self, key: Key) -> None:
-        if key in self._answers:
-            del self._answers[key]
-            self._bytes -= key[2] - key[1]
+    def _begun(self, key: Key) -> "Future[bytes]":
+        place, start, end = key
+        self._bytes += end - start
+        return self._pool.submit(place.read, start, end)
+
+    def _room(self, length: int) -> bool:
+        """Forget what was used longest ago until so much fits in; whether it does."""
+        while self._expected and time.monotonic() - next(iter(self._expected.values()))[1] > GONE:
+            key, (found, _) = self._expected.popitem(last=False)
+            self._used[key] = found
+            self._used.move_to_end(key, last=False)
+        while self._bytes + length > MOST and self._used:
+            (_, start, end), _ = self._used.popitem(last=False)
+            self._bytes -= end - start
+        return self._bytes + length <= MOST
 
 
 HELD = Held()
@@ -86,7 +107,7 @@ class Blocks:
         """Ask for this part without waiting for it."""
         size = self.place.stat().st_size
         for start in range(offset // BLOCK * BLOCK, min(offset + length, size), BLOCK):
-            HELD.ask(self.place, start, min(start + BLOCK, size))
+            HELD.expect(self.place, start, min(start + BLOCK, size))
 
 
 class File(io.RawIOBase):
@@ -94,7 +115,10 @@ class File(io.RawIOBase):
 
     def __init__(self, place: Far):
         self.place, self.part, self.at = place, Blocks(place), 0
-        self.size = place.stat().st_size
+        try:
+            self.size = place.stat().st_size
+        except Damaged as error:
+            raise Damaged(f"cannot read {place}: {error}") from error
 
     def readable(self) -> bool:
         return True

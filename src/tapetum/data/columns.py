@@ -12,8 +12,8 @@ from tapetum.base.files import read_json
 from tapetum.data.decode import Damaged, one_line
 from tapetum.data.far import Far
 from tapetum.data.labels import with_values
-from tapetum.data.lists import LABEL, SPLIT, TEXT, cells, check_count, column, open_list, pyarrow, read_table
-from tapetum.data.place import mapped
+from tapetum.data.lists import LABEL, SPLIT, TEXT, cells, check_count, column, open_list, pyarrow
+from tapetum.data.place import here, mapped
 from tapetum.data.source import Source
 from tapetum.data.stores import Layout, Store, file_stamp, regular
 from tapetum.data.structure import split_name
@@ -154,15 +154,16 @@ def open_parquets(name: str, paths: Sequence[Path | Far]) -> Source:
 
 def open_parquet(path: Path | Far) -> Source:
     """One Parquet file: images in it, or a list of paths."""
+    near = here(path)
     try:
-        image, _ = _image_column(parquet_file(path).schema_arrow)
+        image, _ = _image_column(parquet_file(near).schema_arrow)
     except TapetumError:
         raise
     except Exception as error:
         raise TapetumError(f"{path} cannot be read as Parquet: {one_line(error)}.") from error
     if not image:
-        return open_list(path, read_table(path))
-    return open_parquets(path.name, [path])
+        return open_list(path)
+    return open_parquets(near.name, [near])
 
 
 def open_columns(name: str, paths: Sequence[Path | Far], splits: Sequence[str]) -> Source:

@@ -5,9 +5,10 @@ import html
 import io
 import os
 import posixpath
+import re
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
+from pathlib import Path, PureWindowsPath
 from types import SimpleNamespace
 from typing import IO, Any, NamedTuple, TypeVar
 from urllib.parse import quote, unquote
@@ -23,15 +24,7 @@ DEEPEST = 64  # folders within folders of a web server
 _PIECE = 2**24  # bytes of a file that are copied at a time
 _WRAPPERS = {"reference", "dir", "zip", "tar", "libarchive", "generic", "blockcache", "cached", "dask"}
 _VERSIONS = (
-    "ETag",
-    "etag",
-    "md5Hash",
-    "blob_id",
-    "LastModified",
-    "Last-Modified",
-    "updated",
-    "mtime",
-    "created",
+    *("ETag", "etag", "md5Hash", "blob_id", "LastModified", "Last-Modified", "updated", "mtime", "created"),
 )
 Answer = TypeVar("Answer")
 
@@ -48,7 +41,7 @@ class Found(NamedTuple):
 class Far:
     """A place that fsspec reaches; the part of pathlib's manners that reading data needs.
 
-    `str` shows it without password and query, `os.fspath` gives the whole address. It pickles, and connects
+    `str` shows it without password and query, `os.fspath` gives all that was typed. It pickles, and connects
     anew in every process. Whatever asks tries several times (`asked`) and then raises Damaged.
     """
 
@@ -79,6 +72,10 @@ class Far:
     # ---- as a path ----
 
     def __fspath__(self) -> str:
+        return "filecache::" * self.copy + self.address
+
+    @property
+    def address(self) -> str:
         return self.head + self.path + self.query
 
     def __str__(self) -> str:
@@ -100,9 +97,9 @@ class Far:
 
     @property
     def name(self) -> str:
-        """Its last part; of a whole bucket that one's name."""
+        """Its last part, which is never a path; of a whole bucket that one's name."""
         last = self.path.rpartition("/")[2] or self.head.rpartition("/")[2].rpartition("@")[2]
-        return unquote(last) if self.web else last
+        return re.split(r"[/\\]", unquote(last))[-1] if self.web else last
 
     @property
     def suffix(self) -> str:
@@ -145,7 +142,9 @@ class Far:
         """Its length as st_size. Raises Damaged where it is not there, TapetumError where nobody can say."""
         if self._info is None:
             raise Damaged("not there")
-        return SimpleNamespace(st_size=self._info.get("size") or 0)
+        if self._info.get("size") is None:
+            raise Damaged("of unknown length, for its server is silent; write filecache:: before the address")
+        return SimpleNamespace(st_size=self._info["size"])
 
     def stamp(self) -> str | None:
         """What changes with the content, as far as the place says; None where it says nothing."""
@@ -165,7 +164,7 @@ class Far:
 
     def neighbours(self) -> list[str]:
         """The names beside it, as far as they can be had."""
-        folder = os.fspath(self.parent)
+        folder = self.parent.address
         try:
             names = self._surely(lambda fs, *_, **how: fs.ls(plain(fs, folder), detail=False, **how))
         except TapetumError:
@@ -198,7 +197,8 @@ class Far:
             entered.add(folder)
             for link in self._links(base + folder + self.query):
                 below = link.removeprefix(base)
-                strange = below == link or "?" in below or "#" in below or ".." in below.split("/")
+                up = ".." in re.split(r"[/\\]", unquote(below))  # as the server will read it
+                strange = below == link or "?" in below or "#" in below or up
                 if strange or not below or below in entered or below.count("/") > DEEPEST:
                     continue
                 if below.endswith("/"):
@@ -253,23 +253,32 @@ class Far:
         self._surely(lambda fs, path, **how: fs.rm_file(path))
 
     def copied(self) -> Path:
-        """Itself on this machine's disk, copied there unless that has been done. Raises TapetumError."""
-        version = short_id({"place": os.fspath(self), "version": self.stamp()})
-        kept = cache_dir() / "copies" / version / self.name
-        if not kept.exists():
-            size = self.stat().st_size
-            with replacing(kept) as path, path.open("wb") as out:
-                for start in range(0, size, _PIECE):
-                    end = min(start + _PIECE, size)
-                    part = self._surely(
-                        lambda fs, path, a=start, b=end, **how: fs.cat_file(path, a, b, **how)
-                    )
-                    out.write(part)
-                    if len(part) > end - start:  # a server that gives whole files only
-                        break
-                if out.tell() != size:
-                    raise TapetumError(f"{self} broke off, or changed while it was copied; try again.")
+        """Itself on this machine's disk, copied there unless it surely was before. Raises TapetumError."""
+        if self._info is None:
+            raise TapetumError(f"there is no {self}.")
+        version = short_id({"place": self.address, "version": self.stamp()})
+        name = PureWindowsPath(self.name).name  # without folders and drives, whatever system this is
+        if name in ("", "..") or "\0" in name:
+            raise TapetumError(f"{self} cannot be copied: its last part is no name of a file.")
+        kept = cache_dir() / "copies" / version / name
+        if not self.stamp() or not kept.exists():
+            with replacing(kept) as file:
+                self._copy(file)
         return kept
+
+    def _copy(self, file: Path) -> None:
+        if self._info is None or self._info.get("size") is None:
+            return self._surely(lambda fs, path, **_: fs.get_file(path, str(file)))  # however long it takes
+        size = self._info["size"]
+        with file.open("wb") as out:
+            for start in range(0, size, _PIECE):
+                end = min(start + _PIECE, size)
+                part = self._surely(lambda fs, path, a=start, b=end, **how: fs.cat_file(path, a, b, **how))
+                out.write(part)
+                if len(part) > end - start:  # a server that gives whole files only
+                    break
+            if out.tell() != size:
+                raise TapetumError(f"{self} broke off, or changed while it was copied; try again.")
 
     def _surely(self, ask: Callable[..., Answer]) -> Answer:
         """The same for what nothing can be done without: a failure is a whole sentence."""
@@ -279,7 +288,7 @@ class Far:
             raise TapetumError(f"cannot reach {self}: {error}.") from error
 
     def _asked(self, ask: Callable[..., Answer]) -> Answer:
-        return asked(self.head, os.fspath(self), ask)
+        return asked(self.head, self.address, ask)
 
 
 def _stamp(place: Far, info: dict[str, Any]) -> str:

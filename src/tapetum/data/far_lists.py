@@ -13,6 +13,7 @@ from tapetum.data.far import TOGETHER, Far, Found
 from tapetum.data.listing import hidden
 from tapetum.data.stores import FarFiles
 
+BUCKETS = ("s3", "s3a", "gs", "gcs", "hf", "abfs", "abfss", "az", "memory")  # a host in them is no machine
 Images = tuple[FarFiles, list[tuple[str, int, str]], dict[str, int], list[dict[str, str]]]
 
 
@@ -20,13 +21,15 @@ def images(path: Path | Far, written: list[str]) -> Images:
     """The store, keys, {path: row} and what is left out of the rows of the list `path`.
 
     All must lie in one bucket or on one server, and on the list's own where that is distant: no list makes
-    this machine ask another one, nor any by http that nobody typed. Raises TapetumError.
+    this machine ask a server that nobody typed. Raises TapetumError.
     """
     first = path if isinstance(path, Far) else Far.of(next(filter(is_address, written)))
-    if isinstance(path, Path) and first.web:
+    scheme = first.head.partition("://")[0]
+    if isinstance(path, Path) and scheme not in BUCKETS:
         raise TapetumError(
-            f"{path.name} names web addresses; over http only what you type yourself is fetched: give "
-            "the address of the folder, the archive or the list as DATA."
+            f"{path.name} names places behind {scheme}://, but a list on the disk may name a bucket alone "
+            f"({', '.join(BUCKETS)}); elsewhere only what you type yourself is fetched: give the address of "
+            "the folder, the archive or the list as DATA."
         )
     start = _plain(path.parent) if isinstance(path, Far) else ""
     places = [_place(first, start, name) for name in written]

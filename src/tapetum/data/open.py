@@ -10,6 +10,7 @@ from tapetum.base.errors import TapetumError
 from tapetum.data import labels as labelling
 from tapetum.data import listing
 from tapetum.data.arrays import open_array, open_npz
+from tapetum.data.asking import REFUSED
 from tapetum.data.columns import open_columns, open_parquet, open_saved
 from tapetum.data.decode import EXTENSIONS, MAX_PIXELS
 from tapetum.data.far import Far
@@ -80,8 +81,8 @@ def _open_path(text: str) -> Source:
         raise TapetumError("DATA is an empty path.")
     if is_pattern(path, text):
         return open_shards(path.name, matching(path))
-    outer, inner = on_disk(path)
-    outer = here(outer)
+    there, inner = on_disk(path)
+    outer = here(there)
     if outer.is_dir():
         return _open_folder(outer)
     suffix = outer.suffix.lower()
@@ -90,9 +91,9 @@ def _open_path(text: str) -> Source:
     if suffix in (".zip", ".tar") or outer.name.lower().endswith(listing.COMPRESSED):
         return _open_archive(outer, inner)
     if suffix in (".csv", ".tsv", ".jsonl", ".ndjson"):
-        return open_list(outer)
+        return open_list(there)
     if suffix == ".parquet":
-        return open_parquet(outer)
+        return open_parquet(there)
     if suffix == ".arrow":
         return open_columns(outer.name, [mapped(outer)], [""])
     if suffix in (".npz", ".npy"):
@@ -106,11 +107,19 @@ def _open_path(text: str) -> Source:
 
 def on_disk(path: Path | Far) -> tuple[Path | Far, str]:
     """The part of a path that exists, and what continues inside of that file."""
+    refused: TapetumError | None = None
     for outer in (path, *path.parents):
-        if outer.is_file() or (outer == path and outer.exists()):
-            return outer, path.relative_to(outer).as_posix() if outer != path else ""  # type: ignore[arg-type]
-        if outer.is_dir():
-            break
+        try:
+            if outer.is_file() or (outer == path and outer.exists()):
+                return outer, path.relative_to(outer).as_posix() if outer != path else ""  # type: ignore[arg-type]
+            if outer.is_dir():
+                break
+        except TapetumError as error:
+            if str(error.__cause__) != REFUSED:
+                raise
+            refused = refused or error  # so many servers say that there is no such file
+    if refused:
+        raise refused
     if isinstance(path, Far):
         raise TapetumError(f"there is no {path}{_nearest(path.name, path.neighbours()) or '.'}")
     missing = path

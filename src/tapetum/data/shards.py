@@ -12,13 +12,15 @@ from tapetum.data.columns import open_parquets
 from tapetum.data.far import Far
 from tapetum.data.place import here, place
 from tapetum.data.source import Source
-from tapetum.data.webdataset import expand, open_webdataset
+from tapetum.data.webdataset import BRACES, expand, open_webdataset
 
 Place = Path | Far
 
 
 def is_pattern(path: Place, text: str) -> bool:
     """Whether what was typed stands for several files."""
+    if isinstance(path, Far) and BRACES.search(path.path):
+        return True  # unasked, for some servers refuse what is not there
     written = path.path if isinstance(path, Far) else text
     return ("{" in written or glob.has_magic(written)) and not path.exists()
 
@@ -50,7 +52,10 @@ def shards_of(data: Any) -> list[Place]:
     path = place(data)
     if is_pattern(path, os.fspath(data)):
         return matching(path)
-    if not path.is_dir() or any((path / name).is_file() for name in ("dataset_dict.json", "state.json")):
+    try:
+        if not path.is_dir() or any((path / name).is_file() for name in ("dataset_dict.json", "state.json")):
+            return []
+    except TapetumError:  # refused, as a folder in an archive may be
         return []
     found = listing.folder(path)
     return [] if listing.images(found.entries)[0] else within(path, found)

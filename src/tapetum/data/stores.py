@@ -150,7 +150,7 @@ class FarFiles(Store):
         return header_size(self.content(key))
 
     def expect(self, key: tuple[str, int, str]) -> None:
-        HELD.ask(self.root / key[0], 0, key[1])
+        HELD.expect(self.root / key[0], 0, key[1])
 
 
 def part_of(path: Path | Far) -> "Pread | Blocks":

@@ -14,13 +14,14 @@ from tapetum.data.lists import LABEL
 from tapetum.data.place import place
 from tapetum.data.source import Source
 
+BRACES = re.compile(r"\{(\d+)\.\.(\d+)\}|\{([^{}]*,[^{}]*)\}")
 _SIDECARS = ("cls", "json", "txt")
 _LONGEST = 2**24  # bytes of a label or a text
 
 
 def expand(pattern: str) -> list[Path | Far]:
     """'a-{000..003}.tar', 'a-{x,y}.tar' and '*.tar' -> the paths, sorted within each glob."""
-    if found := re.search(r"\{(\d+)\.\.(\d+)\}|\{([^{}]*,[^{}]*)\}", pattern):
+    if found := BRACES.search(pattern):
         first, last, listed = found.groups()
         if listed is not None:
             options = listed.split(",")

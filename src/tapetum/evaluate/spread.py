@@ -26,6 +26,7 @@ from tapetum.data.open import open_data
 from tapetum.data.place import place
 from tapetum.data.shards import open_shards, shards_of
 from tapetum.data.source import Source
+from tapetum.data.stores import file_stamp
 from tapetum.encoders import Encoder, load
 from tapetum.evaluate.embed import as_table
 from tapetum.evaluate.written import SAID, begun, file_of, put, written
@@ -72,8 +73,8 @@ class Job:
         """What decides the features and how they are cut into parts."""
         if self.source is None:
             with ThreadPoolExecutor(16) as pool:
-                sizes = list(pool.map(_size, self.shards))
-            data = short_id({"shards": [[path.name, size] for path, size in zip(self.shards, sizes)]})
+                versions = list(pool.map(_version, self.shards))
+            data = short_id({"shards": versions, "labels": str(self.labels)})
         else:
             data = fingerprint([b""] * len(self.source), self.source.paths, self.source.label_names())
         how = {"rows": self.rows, "parts": len(self), "batch_size": self.settings["batch_size"]}
@@ -81,11 +82,13 @@ class Job:
         return {"subject": seen, "extractor": EXTRACTOR_VERSION, "data": data, "dim": self.encoder.dim} | how
 
 
-def _size(path: Place) -> int:
+def _version(path: Place) -> str:
+    """What tells a shard from others, of the same name and length too."""
     try:
-        return path.stat().st_size
+        size = path.stat().st_size
     except (OSError, TapetumError):
         raise TapetumError(f"there is no file {path}.") from None
+    return file_stamp(path.absolute()) or f"{path}|{size}"
 
 
 class Worker:
@@ -125,8 +128,10 @@ class Worker:
             raise TapetumError(f"{self.job.encoder.name} gives features that are not finite numbers.")
         rows = as_table(x, source)
         if self.job.source is None:
-            names = [self.job.shards[number].name] * len(x)
-            rows = rows.append_column("shard", pyarrow("lib").array(names))
+            pa, names = pyarrow("lib"), [self.job.shards[number].name] * len(x)
+            if source.labels is None and str(self.job.labels) != "none":  # all parts have the same columns
+                rows = rows.append_column("label", pa.nulls(len(x), pa.string()))
+            rows = rows.append_column("shard", pa.array(names))
         facts = {
             "number": number,
             "images": len(x),
@@ -217,10 +222,14 @@ def cluster(ray: Any) -> Iterator[None]:
         yield
         return
     how: dict[str, Any] = {"log_to_driver": False, "logging_level": "error"}
-    if address := os.environ.get("RAY_ADDRESS"):
-        ray.init(address=address, **how)
-    else:
-        ray.init(address="local", include_dashboard=False, object_store_memory=2**30, **how)
+    address = os.environ.get("RAY_ADDRESS")
+    if not address:
+        how |= {"include_dashboard": False, "object_store_memory": 2**30}
+    try:
+        ray.init(address=address or "local", **how)
+    except Exception as error:  # Ray's, grpc's or the system's
+        where = f"at {address} ($RAY_ADDRESS)" if address else "on this machine"
+        raise TapetumError(f"no Ray cluster can be had {where}: {one_line(error)}.") from error
     try:
         yield
     finally:

@@ -28,6 +28,7 @@ def begun(out: Place, count: int, facts: dict[str, Any], overwrite: bool) -> dic
     if out.suffix in (".npz", ".safetensors") or out.is_file():
         raise TapetumError(f"{out} is a file; --engine ray writes a folder of Parquet files.")
     names = _names(out)
+    facts = json.loads(json.dumps(facts))  # as they are read again: lists, not tuples
     same = ABOUT in names and _facts(out / ABOUT) == facts
     if names and not same and not overwrite:
         what = "features of something else" if ABOUT in names else "other files"
