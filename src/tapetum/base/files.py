@@ -114,12 +114,17 @@ def parsed(text: str | bytes) -> Any:
     raise ValueError(f"it is nested more than {DEEPEST} deep")
 
 
-def read_text(path: str | Path) -> str:
-    """The text of a file; raises OSError, and TapetumError for a device or a pipe, which have no end."""
+def regular(path: str | Path) -> Path:
+    """The path; raises TapetumError for a device or a pipe, which have no end."""
     path = Path(path)
     if path.exists() and not path.is_file():
         raise TapetumError(f"{path} is no regular file.")
-    return path.read_text(encoding="utf-8")
+    return path
+
+
+def read_text(path: str | Path) -> str:
+    """The text of a file; raises OSError, and TapetumError as `regular` does."""
+    return regular(path).read_text(encoding="utf-8")
 
 
 def write_lines(path: str | Path, rows: Iterable[dict]) -> None:
