@@ -260,6 +260,10 @@ CASES = [
     Case("arrow: no Arrow at all", "look", written("it.arrow", b"ARROW1\0\0" + bytes(100)), "it.arrow"),
     Case("saved: a split that goes up", "look", _saved({"splits": ["../.."]}), "is no name of a file in it"),
     Case(
+        "saved: a split that is the folder above", "look", _saved({"splits": [".."]}), "is no name of a file"
+    ),
+    Case("saved: a split without a name", "look", _saved({"splits": [""]}), "is no name of a file in it"),
+    Case(
         "saved: a split that is absolute", "look", _saved({"splits": ["/etc"]}), "is no name of a file in it"
     ),
     Case("saved: splits that are none", "look", _saved({}), "is not a saved data set"),

@@ -141,7 +141,7 @@ def open_saved(folder: Path) -> Source:
 
 def _own(name: str) -> str:
     """The name of something in a folder, and of nothing elsewhere."""
-    if Path(name).name != name:
+    if name in ("", "..") or Path(name).name != name:
         raise ValueError(f"{name!r} is no name of a file in it")
     return name
 
