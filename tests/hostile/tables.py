@@ -185,6 +185,18 @@ CASES = [
         "list: JSON whose path is a list", "look", _list('{"path": ["cat/0.png"]}\n', "it.jsonl"), "it.jsonl"
     ),
     Case(
+        "list: JSON of a path that is nearly an address",
+        "look",
+        _list(json.dumps({"path": "x " + "a." * 2**18 + " ://b.png"}), "it.jsonl"),
+        "can be read",
+    ),
+    Case(
+        "list: JSON of a path of spaces",
+        "look",
+        _list(json.dumps({"path": "x" + " " * 2**18 + "y.png"}), "it.jsonl"),
+        "can be read",
+    ),
+    Case(
         "list: JSON of not-a-number",
         "look",
         _list('{"path": NaN, "label": Infinity}\n', "it.jsonl"),

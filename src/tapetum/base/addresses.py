@@ -3,9 +3,8 @@
 import re
 
 ADDRESS = re.compile(r"(?:(?:filecache|simplecache)::)?([a-z][a-z0-9+.-]*)://", re.IGNORECASE)
-_WRITTEN = re.compile(
-    r"\b([a-z][a-z0-9+.-]*://)(?:[^\s/'\"<>]*@)?([^\s?'\"<>]*)(\?[^\s'\"<>]*)?", re.IGNORECASE
-)
+# from :// on, for a search for what stands before it takes the square of a stranger's text
+_WRITTEN = re.compile(r"://(?:[^\s/'\"<>]*@)?([^\s?'\"<>]*)(\?[^\s'\"<>]*)?")
 
 
 def is_address(text: object) -> bool:
@@ -19,4 +18,4 @@ def shown(text: str) -> str:
     >>> shown("cannot read https://me:secret@host/a.zip?key=1.")
     'cannot read https://host/a.zip'
     """
-    return _WRITTEN.sub(r"\1\2", text) if "://" in text else text
+    return _WRITTEN.sub(r"://\1", text)
