@@ -162,8 +162,17 @@ PLANTS = [
     ),
     Plant(
         "rows for the bytes there are",
-        {"tapetum.data.lists:check_count": nothing, "tapetum.data.columns:check_count": nothing},
+        {
+            "tapetum.data.lists:check_count": nothing,
+            "tapetum.data.columns:check_count": nothing,
+            "tapetum.data.tables:check_length": lambda lengths, path: list(lengths),
+        },
         ("list: Parquet of very many equal rows", "arrow: very many rows without room"),
+    ),
+    Plant(
+        "ratio of packing in tables",
+        {"tapetum.data.tables:check_length": lambda lengths, path: list(lengths)},
+        ("table: images that unpack to gigabytes", "arrow: images that unpack to gigabytes"),
     ),
     Plant(
         "arrays are looked at first",

@@ -13,8 +13,8 @@ from tapetum.adapt.classifier import Classifier, Predictions
 from tapetum.base.console import say, table
 from tapetum.base.errors import TapetumError, unknown
 from tapetum.base.files import replacing
-from tapetum.data.lists import pyarrow
 from tapetum.data.open import open_data
+from tapetum.data.tables import pyarrow
 from tapetum.evaluate.answers import Answers
 from tapetum.features import Extractor, Features
 from tapetum.measure.calibration import expected_error

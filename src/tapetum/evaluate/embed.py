@@ -9,9 +9,9 @@ from safetensors.numpy import save_file
 
 from tapetum.base.errors import TapetumError, unknown
 from tapetum.base.files import replacing
-from tapetum.data.lists import pyarrow
 from tapetum.data.open import open_data
 from tapetum.data.source import Source
+from tapetum.data.tables import pyarrow
 from tapetum.encoders import Encoder, load
 from tapetum.features import Extractor, Features
 
