@@ -38,7 +38,7 @@ NESTED = b"\x80\2" + b"]" * 100_000 + b"a" * 99_999 + b"."
 LONG = b"\x80\4\x8b" + struct.pack("<I", 2**20) + b"\x7f" * 2**20 + b"."
 TEXT = b"\x80\4\x8d" + struct.pack("<Q", 2**60) + b"a."
 TENSOR = b"ctorch._utils\n_rebuild_tensor_v2\n(NK\0)tRq\x000"  # kept in memory as the first
-MANY = b"\x80\2}(" + b"".join(b"X\6\0\0\0%06d]" % i for i in range(300_000)) + b"u."
+MANY = b"\x80\2}(" + b"".join(b"X\6\0\0\0%06d]" % i for i in range(900_000)) + b"u."
 NAMES = b"\x80\2" + TENSOR + b"}X\0\0\x10\0" + b"a" * 2**20
 NAMES += b"}(" + b"".join(b"X\4\0\0\0%04dh\0" % i for i in range(10_000)) + b"us."
 WRAP = b"ctorch._utils\n_rebuild_parameter\n"
@@ -208,7 +208,7 @@ CASES = [
     ),
     *(
         Case(f"pickle: {n}", "look_at", written("it.bin", c), "it names only what tensors")
-        for n, c in {"300,000 lists": MANY, "names that add up": NAMES, "5,000 wrappings": WRAPPED}.items()
+        for n, c in {"900,000 lists": MANY, "names that add up": NAMES, "5,000 wrappings": WRAPPED}.items()
     ),
     Case("pickle: TorchScript", "weights", _script, "could run code"),
     Case("pickle: TorchScript, looked at", "look_at", _script, "it holds a program"),
