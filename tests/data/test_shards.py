@@ -147,6 +147,32 @@ def test_saved_data_sets(tmp_path, pa, png, picture):
     assert open_data(both, split="test").fingerprint() == one.fingerprint()
 
 
+@pytest.mark.parametrize("lacking", [0, 1, 2])
+def test_columns_that_some_files_lack_are_empty_there(tmp_path, pa, png, lacking):
+    import pyarrow.parquet as pq
+
+    (tmp_path / "data").mkdir()
+    there = [i for i in range(6) if i // 2 != lacking]
+    for number in range(3):
+        rows = [2 * number, 2 * number + 1]
+        own = {"text": [f"t{i}" for i in rows], "label": [f"c{i}" for i in rows], "split": ["train", "val"]}
+        table = pa.table({"image": [png(i) for i in rows], **(own if number != lacking else {})})
+        pq.write_table(table, tmp_path / "data" / f"{number}.parquet")
+    source = open_data(tmp_path)
+    assert source.texts == [f"t{i}" if i in there else "" for i in range(6)]
+    assert source.label_names() == [f"c{i}" if i in there else None for i in range(6)]
+    assert source.part("validation").texts == [f"t{i}" for i in there if i % 2]
+
+
+def test_names_in_rows_that_are_no_text_are_none(tmp_path, pa, png):
+    import pyarrow.parquet as pq
+
+    pq.write_table(
+        pa.table({"image": [{"bytes": png(i), "path": i} for i in range(2)]}), tmp_path / "a.parquet"
+    )
+    assert open_data(tmp_path / "a.parquet").paths == ["000000", "000001"]
+
+
 @pytest.mark.parametrize("form", ["stream", "file"])
 @pytest.mark.parametrize("packing", [None, "lz4", "zstd"])
 def test_arrow_files_in_every_form(tmp_path, pa, png, picture, form, packing):

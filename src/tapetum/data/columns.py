@@ -188,6 +188,8 @@ def open_columns(name: str, paths: Sequence[Path | Far], splits: Sequence[str]) 
             raise TapetumError(f"{path} cannot be read: {one_line(error)}.") from error
         rows = [(number, group, row) for group, count in enumerate(counts) for row in range(count)]
         keys += rows
+        for values in other.values():  # of columns that this file lacks
+            values += [None] * (len(keys) - len(values))
         split_of += [split] * len(rows)
     if not keys or not image:
         raise TapetumError(f"{name} holds no images: it has no rows.")
@@ -239,7 +241,7 @@ def _written_paths(opened: Any, path: Path | Far, schema: Any, image: str) -> li
         values = opened.column(image)
     compute = pyarrow("compute")
     named = compute.struct_field(values, [0 if path.suffix == ".parquet" else kind.get_field_index("path")])
-    return as_python(named, path)
+    return [name if isinstance(name, str) else None for name in as_python(named, path)]
 
 
 def _paths(written: list[str | None], split_of: list[str]) -> list[str]:
