@@ -84,7 +84,7 @@ def _read_csv(path: Path | Far, delimiter: str | None) -> Table:
 
 
 def _read_json_lines(path: Path | Far) -> Table:
-    rows = [parsed(line) for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+    rows = [parsed(line) for line in path.read_text(encoding="utf-8").split("\n") if line.strip()]
     if not all(isinstance(row, dict) for row in rows):
         raise TapetumError(f"{path} must hold one JSON object a line.")
     names = dict.fromkeys(name for row in rows for name in row)
