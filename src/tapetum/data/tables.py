@@ -94,6 +94,16 @@ def as_python(values: Any, path: Path | Far) -> list[Any]:
     return found
 
 
+def text_column(values: Iterable[str | None]) -> Any:
+    """Texts as a column; half characters, which names that are no UTF-8 have, are spelt out."""
+    return pyarrow("lib").array([value and spelt(value) for value in values], pyarrow("lib").string())
+
+
+def spelt(text: str) -> str:
+    """As UTF-8 can hold it."""
+    return text.encode(errors="backslashreplace").decode()
+
+
 # ---- Arrow ----
 
 
