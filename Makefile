@@ -16,7 +16,7 @@ demo: $(VENV)/demo.stamp  ## pretrain on photographs of solar cells and measure 
 	$(BIN)/python -m tapetum demo
 
 test: lint  ## every check; the tests that need real data say so and skip unless TAPETUM_DATA names its folder
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist loadfile
 	@echo "make test: lint, types and tests pass"
 
 lint: $(VENV)/dev.stamp

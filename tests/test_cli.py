@@ -151,7 +151,7 @@ REFUSED = [
     ("pretrain flat --resume run", "are not those that the run run began with"),
     # configuration files
     (f"{PRETRAIN} --config nowhere.yaml", "there is no settings file nowhere.yaml."),
-    (f"{PRETRAIN} --config photos", "photos cannot be read: Is a directory."),
+    (f"{PRETRAIN} --config photos", "photos is no regular file."),
     (f"{PRETRAIN} --config broken.yaml", "broken.yaml is not readable YAML"),
     (f"{PRETRAIN} --config list.yaml", "list.yaml must hold settings as `name: value`."),
     (f"{PRETRAIN} --config twice.yaml", "the key 'epochs' stands twice, in line 3."),

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from tapetum.adapt.fit import fit
-from tapetum.adapt.predict import predict
+from tapetum.adapt.predict import WRITERS, predict
 from tapetum.base.errors import TapetumError
 
 COLUMNS = ["path", "class", "probability", "unlike", "reason"]
@@ -70,6 +70,14 @@ def test_formats_hold_the_same(made, data, tmp_path):
     assert parquet.read_table(tmp_path / "p.parquet").to_pylist() == lines
     assert [row["class"] or "" for row in lines] == [row["class"] for row in read(tmp_path / "p.csv")]
     assert {type(row["unlike"]) for row in lines} == {bool, type(None)}
+
+
+def test_names_that_are_no_utf8_are_spelt_out_in_parquet(tmp_path):
+    parquet = pytest.importorskip("pyarrow.parquet")
+    found = {"path": ["a\udcff.jpg", "b"], "class": [None, "\udcff"], "p(\udcff)": [None, 0.5]}
+    WRITERS[".parquet"](tmp_path / "p.parquet", found)
+    rows = parquet.read_table(tmp_path / "p.parquet").to_pydict()
+    assert rows == {"path": ["a\\udcff.jpg", "b"], "class": [None, "\\udcff"], "p(\\udcff)": [None, 0.5]}
 
 
 def test_with_labels_the_accuracy_is_said_and_classes_unknown_count_as_wrong(made, data, tmp_path, capsys):

@@ -37,6 +37,12 @@ def test_failed_training_is_caught_with_the_others():
     [
         ("the file a\nb is bad.", "the file a b is bad."),
         ("a \r\n  b", "a b"),
+        (" \n a\n \n\tb\n", "a b"),
+        ("cannot read x://me:a@b@host/a?key=1 or (s3://k:s@b)", "cannot read x://host/a or (s3://b)"),
+        (
+            "what stands before hides nothing: 1://me:secret@host",
+            "what stands before hides nothing: 1://host",
+        ),
         ("the class \x1b[31mred\x07 is unknown.", "the class \\x1b[31mred\\x07 is unknown."),
         ("turned \u202egnp.exe", "turned \\u202egnp.exe"),
         ("half a character \udcff", "half a character \\udcff"),

@@ -93,7 +93,9 @@ def test_the_page_says_what_the_rows_say(kept):
     assert cells("dino")[5] == "40.0"  # the row of another recipe does not count
     assert any(line.startswith("| RankMe | ResNet | 4 | ") for line in lines) is False  # too few methods
     assert (kept / "methods.png").stat().st_size > 1000
-    said = "Of 5 runs that ended more than three standard errors above random weights, the looks of 0 are kept."
+    said = (
+        "Of 5 runs that ended more than three standard errors above random weights, the looks of 0 are kept."
+    )
     assert any(said in line for line in lines)
 
 

@@ -35,6 +35,14 @@ def test_text_tables(images, kind, picture):
     assert open_data(images / f"list.{kind}", split="val").labels.tolist() == [-1, 0]
 
 
+def test_only_ends_of_lines_part_rows_of_json(images):
+    """U+2028 and its kin may stand in a JSON text as they are."""
+    rows = [{"path": name, "text": f"a\u2028b\u2029c\x85{i}"} for i, name in enumerate(FILES)]
+    lines = "\r\n".join(json.dumps(row, ensure_ascii=False) for row in rows)
+    (images / "list.jsonl").write_bytes(lines.encode())
+    assert open_data(images / "list.jsonl").texts == [row["text"] for row in rows]
+
+
 def test_parquet_tables(images):
     pq, pa = pytest.importorskip("pyarrow.parquet"), pytest.importorskip("pyarrow")
     pq.write_table(pa.table({"path": FILES, "label": [1, 10, None, 2]}), images / "list.parquet")

@@ -140,9 +140,9 @@ def test_row_groups_of_parquet_are_read_once_an_epoch(tmp_path, png, monkeypatch
     source.store.lanes = 4  # as if the groups were large
     layout = source.store.layout(source.keys)
     assert layout.run.tolist() == [i // 5 for i in range(120)] and layout.lanes == 4
-    real = pq.ParquetFile.read_row_group
+    real = pq.ParquetFile.iter_batches
     monkeypatch.setattr(
-        pq.ParquetFile, "read_row_group", lambda self, i, names: (read.append(i), real(self, i, names))[1]
+        pq.ParquetFile, "iter_batches", lambda self, n, i, names: (read.extend(i), real(self, n, i, names))[1]
     )
     canvas = Canvas(
         source, 8, 0, workers=1

@@ -39,10 +39,22 @@ def packed(data, out, **settings):
 
 
 def assert_same_source(one, other):
-    for name in ("name", "paths", "classes", "label_origin", "split_of", "texts", "skipped"):
+    for name in ("name", "paths", "classes", "label_origin", "split_of", "texts", "columns", "skipped"):
         assert getattr(one, name) == getattr(other, name), name
     assert (one.labels is None) == (other.labels is None)
     np.testing.assert_array_equal(one.labels, other.labels)
+
+
+def test_columns_of_a_list_survive_and_an_older_pack_has_none(write, png, tmp_path):
+    rows = "".join(f"{i}.png,{i % 2},p{i // 2},c{i}\n" for i in range(4))
+    files = {f"{i}.png": png(i) for i in range(4)} | {"list.csv": "path,label,patient,text\n" + rows}
+    source = open_data(write(files) / "list.csv")
+    pack = packed(source, tmp_path / "p", size=8)
+    assert_same_source(source, pack)
+    assert pack.column("patient") == ["p0", "p0", "p1", "p1"]
+    whole = (tmp_path / "p.pack").read_bytes()
+    (tmp_path / "older.pack").write_bytes(rewritten(whole, lambda index: index.pop("columns")))
+    assert open_data(tmp_path / "older.pack").columns == {}
 
 
 @pytest.mark.parametrize("kind", ["raw", "jpeg"])
@@ -265,6 +277,9 @@ def rewritten(whole, change, rows=lambda table: table):
         (lambda index: index.update(split_of=["train"]), "split_of"),
         (lambda index: index.update(damaged={}), "damaged"),
         (lambda index: index.update(skipped=[3]), "int"),
+        (lambda index: index.update(columns={"patient": ["x"]}), "columns"),
+        (lambda index: index.update(columns={"patient": 12 * [3]}), "columns"),
+        (lambda index: index.update(columns=[]), "list"),
     ],
 )
 def test_an_index_that_is_whole_but_hostile_is_refused(photos, tmp_path, change, what):

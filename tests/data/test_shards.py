@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from tapetum.base.errors import TapetumError
-from tapetum.data import open_data
+from tapetum.data import open_data, tables
 from tapetum.data.stores import Tar
 from tapetum.data.webdataset import expand
 
@@ -145,6 +145,68 @@ def test_saved_data_sets(tmp_path, pa, png, picture):
     both = open_data(tmp_path / "both")
     assert both.splits == ["train", "test"] and len(both) == 8
     assert open_data(both, split="test").fingerprint() == one.fingerprint()
+
+
+@pytest.mark.parametrize("lacking", [0, 1, 2])
+def test_columns_that_some_files_lack_are_empty_there(tmp_path, pa, png, lacking):
+    import pyarrow.parquet as pq
+
+    (tmp_path / "data").mkdir()
+    there = [i for i in range(6) if i // 2 != lacking]
+    for number in range(3):
+        rows = [2 * number, 2 * number + 1]
+        own = {"text": [f"t{i}" for i in rows], "label": [f"c{i}" for i in rows], "split": ["train", "val"]}
+        table = pa.table({"image": [png(i) for i in rows], **(own if number != lacking else {})})
+        pq.write_table(table, tmp_path / "data" / f"{number}.parquet")
+    source = open_data(tmp_path)
+    assert source.texts == [f"t{i}" if i in there else "" for i in range(6)]
+    assert source.label_names() == [f"c{i}" if i in there else None for i in range(6)]
+    assert source.part("validation").texts == [f"t{i}" for i in there if i % 2]
+
+
+def test_names_in_rows_that_are_no_text_are_none(tmp_path, pa, png):
+    import pyarrow.parquet as pq
+
+    pq.write_table(
+        pa.table({"image": [{"bytes": png(i), "path": i} for i in range(2)]}), tmp_path / "a.parquet"
+    )
+    assert open_data(tmp_path / "a.parquet").paths == ["000000", "000001"]
+
+
+@pytest.mark.parametrize("form", ["stream", "file"])
+@pytest.mark.parametrize("packing", [None, "lz4", "zstd"])
+def test_arrow_files_in_every_form(tmp_path, pa, png, picture, form, packing):
+    table = pa.table(
+        {"image": [png(i) for i in range(5)], "label": pa.array(list("abaab")).dictionary_encode()}
+    )
+    how = pa.ipc.IpcWriteOptions(compression=packing)
+    with (
+        pa.OSFile(str(tmp_path / "a.arrow"), "wb") as sink,
+        getattr(pa.ipc, f"new_{form}")(sink, table.schema, options=how) as out,
+    ):
+        out.write_table(table, max_chunksize=2)
+    source = open_data(tmp_path / "a.arrow")
+    assert source.label_names() == list("abaab")
+    np.testing.assert_array_equal(source.read(3), picture(3))
+    found = list(tables._unpacked(*messages(tmp_path / "a.arrow", form)))
+    least = sum(map(len, map(png, range(5))))
+    assert found == [] if packing is None else least <= sum(found) < least + 400
+
+
+def messages(path, form):
+    content = memoryview(path.read_bytes())
+    return content, (tables._from_foot if form == "file" else tables._in_turn)(content)
+
+
+def test_row_groups_that_are_held_have_a_limit_in_bytes(tmp_path, pa, png):
+    import pyarrow.parquet as pq
+
+    pq.write_table(pa.table({"image": [png(i) for i in range(12)]}), tmp_path / "a.parquet", row_group_size=2)
+    store = (source := open_data(tmp_path / "a.parquet")).store
+    store.most = 5 * len(png(0))
+    for i in (0, 2, 4, 6, 8, 10, 10, 0):
+        source.read(i)
+    assert len(store._groups) == 2 and store._held == sum(v.nbytes for v in store._groups.values())
 
 
 def test_a_missing_pyarrow_is_named(tmp_path, monkeypatch):

@@ -2,6 +2,7 @@
 
 import json
 import math
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import numpy as np
@@ -73,6 +74,23 @@ def test_adding_loses_nothing(tmp_path):
     with pytest.raises(TapetumError, match="no number"):
         add_results(file, [replace(RESULT, value=float("nan"))])
     assert len(read_results(file)) == 2
+
+
+def test_what_another_process_adds_meanwhile_is_kept(tmp_path, monkeypatch):
+    file, other = tmp_path / "results.json", replace(RESULT, subject={"weights": "def"})
+    said = Answers("accuracy", np.array([[0, 1]]), np.array([0, 1]), np.array([0, 1]))
+    monkeypatch.setattr(Answers, "save", lambda *_: add_results(file, [other]))
+    add_results(file, [replace(RESULT, answers=said)])
+    assert read_results(file) == [other, RESULT]
+
+
+def test_two_that_add_at_once_wait_for_one_another(tmp_path):
+    """Many times over, since without waiting most of them lose some."""
+    file = tmp_path / "results.json"
+    mine = [replace(RESULT, subject={"weights": str(i)}) for i in range(40)]
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda result: add_results(file, [result]), mine))
+    assert {r.subject_id for r in read_results(file)} == {r.subject_id for r in mine}
 
 
 def test_a_damaged_file_is_refused_and_kept(tmp_path):

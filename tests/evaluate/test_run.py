@@ -13,7 +13,7 @@ from tapetum.base.errors import TapetumError
 from tapetum.data.open import open_data
 from tapetum.encoders import Encoder, build
 from tapetum.evaluate import baselines
-from tapetum.evaluate.embed import embed
+from tapetum.evaluate.embed import as_table, embed
 from tapetum.evaluate.neighbours import OTHER, SAME, TILE, nearest, neighbours_png
 from tapetum.evaluate.result import comparable, read_results
 from tapetum.evaluate.run import evaluate
@@ -212,6 +212,16 @@ def test_embed_writes_features_labels_and_paths(images, encoder, tmp_path, kind)
     with pytest.raises(TapetumError, match="exists already"):
         embed(encoder, images, out)
     assert len(embed(encoder, images / "red", out, overwrite=True)) == 8
+
+
+def test_names_that_are_no_utf8_are_spelt_out_in_parquet(tmp_path):
+    parquet = pytest.importorskip("pyarrow.parquet")
+    source = open_data(np.zeros((2, 8, 8, 3), np.uint8)).with_labels(["\udcff", None], "by hand")
+    source.paths = ["a\udcff.jpg", "ö\t.jpg"]
+    rows = as_table(np.zeros((2, 3), np.float32), source)
+    parquet.write_table(rows, tmp_path / "a.parquet")
+    found = parquet.read_table(tmp_path / "a.parquet").to_pydict()
+    assert found["path"] == ["a\\udcff.jpg", "ö\t.jpg"] and found["label"] == ["\\udcff", None]
 
 
 def test_embed_refuses_other_endings_before_the_work(images, encoder, tmp_path):

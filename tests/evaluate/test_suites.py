@@ -14,6 +14,7 @@ from tapetum.evaluate.result import read_results
 from tapetum.evaluate.run import evaluate
 from tapetum.evaluate.suites import DATA
 from tapetum.evaluate.targets import Kind
+from tapetum.features import in_order
 
 
 def tree(name: str) -> dict:
@@ -33,7 +34,7 @@ def test_a_suite_of_the_package_is_whole(name):
         assert not Path(row["train"]).is_absolute()
     assert len({(row["train"], row.get("train_images")) for row in rows}) == len(rows)
     assert len({row["name"] for row in rows}) == len(rows)
-    assert read.data == rows and read.root is None
+    assert read.data == [row | {"root": None} for row in rows]
     outline = suites.outline(name)
     assert outline["protocols"] == named and len(outline["data"]) == len(rows)
     assert outline["what"].endswith(".")
@@ -114,6 +115,24 @@ def test_a_budget_of_labels_uses_the_callers_own_parts(packaged, images, write_i
     assert plain.about["set"] == open_data(test).name
 
 
+def test_each_suite_finds_its_sets_beside_itself(packaged, write_images, encoder, tmp_path):
+    """One suite of the package between two of somebody's own, whose sets have the same names."""
+    for seed, folder in enumerate(("one", "two", "data")):
+        write_images(tmp_path / folder / "cats" / "train", 4, seed=seed)
+        write_images(tmp_path / folder / "cats" / "test", 3, seed=seed + 9)
+    for folder in ("one", "two"):
+        text = f"protocols: [knn]\ndata: [{{name: '{folder}', train: cats/train, test: cats/test}}]\n"
+        (tmp_path / folder / "suite.yaml").write_text(text)
+    middle = packaged("protocols: []\ndata: [{name: data, train: cats/train, test: cats/test}]\n")
+    asked = [str(tmp_path / "one" / "suite.yaml"), middle, str(tmp_path / "two" / "suite.yaml")]
+    found = evaluate(encoder, tmp_path / "data", protocols=asked, baselines=False)
+    judged = {r.about["set"]: r.protocol["test"]["data"] for r in found}
+    wanted = {
+        n: in_order(open_data(tmp_path / n / "cats" / "test")).fingerprint() for n in ("one", "data", "two")
+    }
+    assert judged == wanted
+
+
 def test_what_is_wrong_in_a_suite_is_said(packaged):
     for text, words in (
         (
@@ -122,6 +141,11 @@ def test_what_is_wrong_in_a_suite_is_said(packaged):
         ),
         ("protocols: [knn]\ndata:\n- {train: x, sets: 1}", "unknown key of data in"),
         ("protocols: [knn]\ndata:\n- {name: x}", "names at least 'train'"),
+        ("protocols: [knn]\ndata:\n- {train: 2019}", "train of an entry of data is text, in quotes"),
+        ("protocols: [knn]\ndata:\n- {train: }", "train of an entry of data is text, .* not None"),
+        ("protocols: [knn]\ndata:\n- {train: x, name: 2019}", "name of .* is text, .* not 2019"),
+        ("protocols: [knn]\ndata:\n- {train: x, train_images: all}", "train_images of .* is a whole number"),
+        ("protocols: [knn]\ndata:\n- {train: x, protocols: [[knn]]}", "are a list of names"),
         ("protocols: [knn]\nabout: x\nwhy: y", "unknown key in .* 'why'"),
     ):
         with pytest.raises(TapetumError, match=words):

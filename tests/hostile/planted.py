@@ -162,8 +162,22 @@ PLANTS = [
     ),
     Plant(
         "rows for the bytes there are",
+<<<<<<< HEAD
         {"tapetum.data.lists:check_count": nothing, "tapetum.data.columns:check_count": nothing},
         (("list: Parquet of very many equal rows", MEMORY), "arrow: very many rows without room"),
+=======
+        {
+            "tapetum.data.lists:check_count": nothing,
+            "tapetum.data.columns:check_count": nothing,
+            "tapetum.data.tables:check_length": lambda lengths, path: list(lengths),
+        },
+        ("list: Parquet of very many equal rows", "arrow: very many rows without room"),
+>>>>>>> strangers
+    ),
+    Plant(
+        "ratio of packing in tables",
+        {"tapetum.data.tables:check_length": lambda lengths, path: list(lengths)},
+        ("table: images that unpack to gigabytes", "arrow: images that unpack to gigabytes"),
     ),
     Plant(
         "arrays are looked at first",

@@ -1,6 +1,7 @@
 """Settings, runs and results from strangers, and names that want to act where they are shown."""
 
 import json
+import os
 from pathlib import Path
 
 from hostile.made import ESC, TAG, TURNED, Case, photos, state, written
@@ -142,6 +143,14 @@ def _device(folder: Path) -> str:
     return "it"
 
 
+def _piped(folder: Path) -> str:
+    """A run whose settings are a pipe, of which the end never comes."""
+    _run()(folder)
+    (folder / "it/config.yaml").unlink()
+    os.mkfifo(folder / "it/config.yaml")
+    return "it"
+
+
 def _results(folder: Path) -> str:
     """Results beside which the folder of answers is a link."""
     (folder / "home").mkdir()
@@ -264,8 +273,25 @@ CASES = [
     Case("run: weights by an import", "resume", _run(weights="package:os.path"), "no installed package"),
     Case("run: data that is a device", "resume", _run(data="/dev/zero"), "cannot be opened"),
     Case("run: data that is a secret", "resume", _run(data="/etc/passwd"), "cannot be opened"),
+    Case(
+        "run: data behind an address", "resume", _run(data="http://127.0.0.1:9/x.zip"), "only what you type"
+    ),
+    Case(
+        "run: data behind an address that is kept",
+        "resume",
+        _run(data="filecache::http://127.0.0.1:9/x.zip"),
+        "only what you type",
+    ),
+    Case(
+        "run: test data behind an address",
+        "resume",
+        _run(test_data="HTTP://127.0.0.1:9/x.zip"),
+        "only what you type",
+    ),
+    Case("run: labels behind an address", "resume", _run(labels="s3://bucket/x.csv"), "only what you type"),
     Case("run: steps beyond all numbers", "resume", _run(steps=10**400), "it"),
     Case("run: settings that are a list", "resume", _file("config.yaml", "- a\n"), "must hold settings"),
+    Case("run: settings that are a pipe", "resume", _piped, "no regular file"),
     Case("run: settings that call", "resume", _file("config.yaml", f"data: {CODE}\n"), "not readable YAML"),
     *(
         Case(

@@ -7,6 +7,7 @@ from hostile.made import ESC, TAG, Case, photo, photos, written
 
 HEAD = "path,label\n"
 OUTSIDE = "/etc/hostname"
+TIGHT = "over 200 times as long as they are packed"
 
 
 def _list(text: str | bytes, name: str = "it.csv"):
@@ -58,6 +59,52 @@ def _same(count: int, column: str):
             chunks = pyarrow.chunked_array([values] * (count // 1000))
             file.write_table(pyarrow.table({column: chunks}), row_group_size=count)
         return "it.parquet"
+
+    return make
+
+
+def _zeros(count: int = 8):
+    """Images that are very long, and next to nothing when they are packed."""
+    import pyarrow
+
+    return pyarrow.table({"image": pyarrow.array(count * [bytes(40 * 2**20)])})
+
+
+def _shared(column: str, long: bytes | str, count: int, **others: list):
+    """Rows that all have one long value, which stands in the file once."""
+    import pyarrow
+
+    values = pyarrow.DictionaryArray.from_arrays(pyarrow.array(count * [0], pyarrow.int16()), [long])
+    return pyarrow.table({**others, column: values})
+
+
+def _packed(table):
+    """A table as Parquet, packed as tightly as can be."""
+
+    def make(folder: Path) -> str:
+        from pyarrow import parquet
+
+        photos(folder)
+        how = {"compression": "zstd", "dictionary_pagesize_limit": 2**30, "store_schema": False}
+        parquet.write_table(table(), folder / "it.parquet", **how)
+        return "it.parquet"
+
+    return make
+
+
+def _streamed(table, form: str = "stream", packing: str | None = "zstd"):
+    """A table in a form of Arrow's."""
+
+    def make(folder: Path) -> str:
+        import pyarrow
+
+        rows, how = table(), pyarrow.ipc.IpcWriteOptions(compression=packing)
+        with (
+            pyarrow.OSFile(str(folder / "it.arrow"), "wb") as file,
+            getattr(pyarrow.ipc, f"new_{form}")(file, rows.schema, options=how) as out,
+        ):
+            out.write_table(rows)
+        return "it.arrow"
 
     return make
 
@@ -188,6 +235,18 @@ CASES = [
         "list: JSON whose path is a list", "look", _list('{"path": ["cat/0.png"]}\n', "it.jsonl"), "it.jsonl"
     ),
     Case(
+        "list: JSON of a path that is nearly an address",
+        "look",
+        _list(json.dumps({"path": "x " + "a." * 2**18 + " ://b.png"}), "it.jsonl"),
+        "can be read",
+    ),
+    Case(
+        "list: JSON of a path of spaces",
+        "look",
+        _list(json.dumps({"path": "x" + " " * 2**18 + "y.png"}), "it.jsonl"),
+        "can be read",
+    ),
+    Case(
         "list: JSON of not-a-number",
         "look",
         _list('{"path": NaN, "label": Infinity}\n', "it.jsonl"),
@@ -259,9 +318,39 @@ CASES = [
         "3 images",
     ),
     Case("arrow: very many rows without room", "look", _arrow("many"), "says that it has"),
+    Case("table: images that unpack to gigabytes", "look", _packed(_zeros), TIGHT),
+    Case(
+        "table: one long image that all rows share",
+        "look",
+        _packed(lambda: _shared("image", bytes(10 * 2**20), 200)),
+        TIGHT,
+    ),
+    Case(
+        "list: one long text that all rows share",
+        "look",
+        _packed(lambda: _shared("caption", "a" * 10 * 2**20, 200, path=200 * ["cat/0.png"])),
+        TIGHT,
+    ),
+    Case("arrow: images that unpack to gigabytes", "look", _streamed(_zeros), TIGHT),
+    Case(
+        "arrow: images that unpack to gigabytes, as a file",
+        "look",
+        _streamed(_zeros, "file", "lz4"),
+        TIGHT,
+    ),
+    Case(
+        "arrow: one long class that all rows share",
+        "look",
+        _streamed(lambda: _shared("label", "a" * 2**20, 3000, image=3000 * [b"x"]), packing=None),
+        TIGHT,
+    ),
     Case("arrow: cut in the middle", "look", _arrow("cut"), "it.arrow"),
     Case("arrow: no Arrow at all", "look", written("it.arrow", b"ARROW1\0\0" + bytes(100)), "it.arrow"),
     Case("saved: a split that goes up", "look", _saved({"splits": ["../.."]}), "is no name of a file in it"),
+    Case(
+        "saved: a split that is the folder above", "look", _saved({"splits": [".."]}), "is no name of a file"
+    ),
+    Case("saved: a split without a name", "look", _saved({"splits": [""]}), "is no name of a file in it"),
     Case(
         "saved: a split that is absolute", "look", _saved({"splits": ["/etc"]}), "is no name of a file in it"
     ),

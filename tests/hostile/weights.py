@@ -36,12 +36,23 @@ BUILT = b"\x80\2}cos\nsystem\nb."
 NESTED = b"\x80\2" + b"]" * 100_000 + b"a" * 99_999 + b"."
 LONG = b"\x80\4\x8b" + struct.pack("<I", 2**20) + b"\x7f" * 2**20 + b"."
 TEXT = b"\x80\4\x8d" + struct.pack("<Q", 2**60) + b"a."
+TENSOR = b"ctorch._utils\n_rebuild_tensor_v2\n(NK\0)tRq\x000"  # kept in memory as the first
+MANY = b"\x80\2}(" + b"".join(b"X\6\0\0\0%06d]" % i for i in range(900_000)) + b"u."
+NAMES = b"\x80\2" + TENSOR + b"}X\0\0\x10\0" + b"a" * 2**20
+NAMES += b"}(" + b"".join(b"X\4\0\0\0%04dh\0" % i for i in range(10_000)) + b"us."
+WRAP = b"ctorch._utils\n_rebuild_parameter\n"
+WRAPPED = b"\x80\2}X\1\0\0\0a" + WRAP * 5000 + b"N" + b"\x85R" * 5000 + b"s."
 CIRCLE = b"\x80\2}q\0X\5\0\0\0modelh\0s."  # a dict that holds itself as its model
 
 
 def _wide() -> torch.Tensor:
     """A view of one number that claims a terabyte."""
     return torch.zeros(1).expand(2**38)
+
+
+def _shaped(*shape: int) -> Runs:
+    """What rebuilds a tensor of this shape."""
+    return Runs(torch._utils._rebuild_tensor_v2, None, 0, shape, (), False, {})
 
 
 def _parts() -> list[tuple[str, bytes]]:
@@ -113,6 +124,10 @@ def external(place: bytes) -> bytes:
 
 
 ONNX = {
+    "very many names": (
+        onnx(graph=b"".join(b"\x2a\x08\x42\x06%06d\x5a\x08\x0a\x06x%05d" % (i, i) for i in range(50_000))),
+        "Conv",
+    ),
     "files elsewhere": (onnx(graph=external(b"../../../etc/passwd")), "../../../etc/passwd"),
     "operators of a stranger": (
         onnx(node=b"\x3a\x04evil", model=b"\x42\x08\x0a\x04evil\x10\x01"),
@@ -186,6 +201,14 @@ CASES = [
         "pickle: a module of somebody's", "weights", saved({"model": torch.nn.Linear(1, 1)}), "could run code"
     ),
     Case("pickle: an object of a class", "weights", dumped({"a": SimpleNamespace(b=1)}), "could run code"),
+    *(
+        Case(f"pickle: a tensor {n}", "look_at", dumped({"a": _shaped(*shape)}), "pickled weights")
+        for n, shape in {"of 300 sides": 300 * [2**61], "of less than nothing": [-(10**5000)]}.items()
+    ),
+    *(
+        Case(f"pickle: {n}", "look_at", written("it.bin", c), "it names only what tensors")
+        for n, c in {"900,000 lists": MANY, "names that add up": NAMES, "5,000 wrappings": WRAPPED}.items()
+    ),
     Case("pickle: TorchScript", "weights", _script, "could run code"),
     Case("pickle: TorchScript, looked at", "look_at", _script, "it holds a program"),
     Case("pickle: a dict that holds itself", "weights", pickled_zip(CIRCLE), "no tensor of the usual kind"),

@@ -5,16 +5,20 @@ import os
 import re
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
+import small_results
 import tapetum
 from small_pages import EVIL, Read
+from small_runs import by_hand
 from tapetum import cli
 from tapetum.base.errors import TapetumError
-from tapetum.data import open_data
+from tapetum.data import far, open_data
+from tapetum.evaluate.answers import Answers
 from tapetum.evaluate.result import read_results
 from tapetum.report import answered, atlas, charts, halfway, of_run, page, patches, story
 
@@ -198,6 +202,64 @@ def test_images_that_are_gone_or_have_changed(work, tmp_path):
     tapetum.report(str(run), data=str(work / "flat"))
     found = Read(run / "report.html")
     assert len(found.data["atlas-data"]["x"]) == 24 and found.data["atlas-data"]["classes"] == []
+
+
+def test_a_run_asks_no_network_for_its_images(tmp_path, monkeypatch):
+    asked = []
+    monkeypatch.setattr(far.Far, "of", lambda text: asked.append(text) or 1 / 0)
+    run = by_hand(tmp_path / "run")
+    text = (run / "config.yaml").read_text().replace("photos/train", "http://127.0.0.1:9/x.zip")
+    (run / "config.yaml").write_text(f"{text}labels: s3://bucket/x.csv\ntest_data: gs://bucket/x\n")
+    tapetum.report(str(run))
+    found = Read(run / "report.html")
+    assert "The images lie at http://127.0.0.1:9/x.zip, and only an address that you type" in found.shown
+    assert "Name them with --data." in found.shown and "Without images no views" in found.shown
+    np.save(tmp_path / "images.npy", np.zeros((4, 32, 32, 3), np.uint8))
+    tapetum.report(str(run), data=str(tmp_path / "images.npy"))
+    found = Read(run / "report.html")
+    assert "The labels lie at s3://bucket/x.csv, which nobody typed" in found.shown
+    assert "Without images" not in found.shown and asked == []
+
+
+ANSWERS = {"answers": [[0, 1, 1, 2], [0, 1, 0, 2], [1, 1, 1, 0]], "truth": [0, 1, 0, 1], "rows": [3, 2, 1, 0]}
+
+
+def answers_with(**change: Any) -> answered.Answered:
+    """What a page makes of three draws of answers for four images."""
+    source = open_data(np.zeros((4, 8, 8, 3), np.uint8)).with_labels(list("baba"), "by hand")
+    kept = {name: np.array(values) for name, values in (ANSWERS | change).items()}
+    return answered.of(small_results.result(None, "x", value=0.5), Answers("accuracy", **kept), source)
+
+
+def test_of_several_draws_the_most_frequent_answer_is_shown():
+    found = answers_with()
+    assert found.said.tolist() == [0, 1, 1, 2] and found.classes == ["a", "b", "class 2"]
+    np.testing.assert_allclose(found.counts * 3, [[3, 3, 0], [1, 3, 2], [0, 0, 0]])
+    assert [pair[:2] for pair in found.pairs(9)] == [(0, 1), (1, 2), (1, 0)]
+    assert found.worst().tolist() == [1, 0]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"rows": [0, 1, 2, 10**6]},
+        {"rows": [0, 1, 2, -1]},
+        {"rows": [0.0, 1.0, 2.0, 3.0]},
+        {"truth": [0, 1, 0, 60_000]},
+        {"truth": [0, 1, 0, -1]},
+        {"truth": [[0], [1], [0], [1]]},
+        {"answers": [[0, 1, 1, 60_000]]},
+        {"answers": [[0, 1, 1, -1]]},
+        {"answers": [[0, 1, 1, 0.5]]},
+        {"answers": [[0, 1, 1, np.nan]]},
+        {"answers": np.zeros((0, 4))},
+        {name: [] for name in ("truth", "rows")} | {"answers": [[]]},
+    ],
+    ids=str,
+)
+def test_answers_that_do_not_fit_their_images_are_refused(change):
+    with pytest.raises(TapetumError, match="are not one of at most 4,096 classes"):
+        answers_with(**change)
 
 
 def test_a_run_without_labels_and_of_a_masked_method(work, tmp_path):

@@ -13,8 +13,8 @@ from tapetum.adapt.classifier import Classifier, Predictions
 from tapetum.base.console import say, table
 from tapetum.base.errors import TapetumError, unknown
 from tapetum.base.files import replacing
-from tapetum.data.lists import pyarrow
 from tapetum.data.open import open_data
+from tapetum.data.tables import pyarrow, spelt, text_column
 from tapetum.evaluate.answers import Answers
 from tapetum.features import Extractor, Features
 from tapetum.measure.calibration import expected_error
@@ -169,11 +169,12 @@ def _parquet(path: Path, found: Columns) -> None:
     pa = pyarrow("lib")
     kinds = {"probability": pa.float64(), "unlike": pa.bool_()}
 
-    def kind(name: str) -> Any:
-        return kinds.get(name, pa.float64() if name.startswith("p(") else pa.string())
+    def column(name: str, values: Sequence[Any]) -> Any:
+        kind = kinds.get(name, pa.float64() if name.startswith("p(") else None)
+        return text_column(values) if kind is None else pa.array(values, kind)
 
-    arrays: Sequence[Any] = [pa.array(values, kind(name)) for name, values in found.items()]
-    pyarrow("parquet").write_table(pa.table(dict(zip(found, arrays))), path)
+    columns = {spelt(name): column(name, values) for name, values in found.items()}
+    pyarrow("parquet").write_table(pa.table(columns), path)
 
 
 WRITERS: dict[str, Callable[[Path, Columns], None]] = {".csv": _csv, ".jsonl": _jsonl, ".parquet": _parquet}

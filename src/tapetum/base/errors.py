@@ -27,7 +27,8 @@ class TrainingFailed(TapetumError):
 
 def printable(text: str) -> str:
     """On one line, with what is not to be seen (control characters, turned writing) spelt out."""
-    return outward(re.sub(r"\s*[\r\n]+\s*", " ", str(text)).strip())
+    lines = (line.strip() for line in re.split(r"[\r\n]", str(text)))
+    return outward(" ".join(filter(None, lines)))
 
 
 def shortened(text: str, most: int) -> str:

@@ -5,7 +5,7 @@ import hashlib
 import json
 import os
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import IO, Any
 
@@ -114,12 +114,17 @@ def parsed(text: str | bytes) -> Any:
     raise ValueError(f"it is nested more than {DEEPEST} deep")
 
 
-def read_text(path: str | Path) -> str:
-    """The text of a file; raises OSError, and TapetumError for a device or a pipe, which have no end."""
+def regular(path: str | Path) -> Path:
+    """The path; raises TapetumError for a device or a pipe, which have no end."""
     path = Path(path)
     if path.exists() and not path.is_file():
         raise TapetumError(f"{path} is no regular file.")
-    return path.read_text(encoding="utf-8")
+    return path
+
+
+def read_text(path: str | Path) -> str:
+    """The text of a file; raises OSError, and TapetumError as `regular` does."""
+    return regular(path).read_text(encoding="utf-8")
 
 
 def write_lines(path: str | Path, rows: Iterable[dict]) -> None:
@@ -161,7 +166,27 @@ def read_lines(path: str | Path, kind: type = dict) -> list[Any]:
     return rows
 
 
-def lock(file: IO, wait: bool = True) -> bool:
+@contextlib.contextmanager
+def alone(folder: Path) -> Iterator[None]:
+    """While it lasts nobody else is alone with this folder; raises TapetumError where there can be no folder.
+
+    A file system without locks, and a system without them, lets all in.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        handle = os.open(folder, os.O_RDONLY) if fcntl else None
+    except OSError as error:
+        raise TapetumError(f"cannot write in {folder}: {error.strerror or error}.") from error
+    try:
+        if handle is not None:
+            lock(handle)
+        yield
+    finally:
+        if handle is not None:
+            os.close(handle)
+
+
+def lock(file: IO | int, wait: bool = True) -> bool:
     """Keep an open file from other processes that ask for it, until it is closed; False where one has it.
 
     A file system without locks gives none, and says yes.

@@ -6,6 +6,7 @@ from typing import Any
 import yaml
 
 from tapetum.base.errors import TapetumError
+from tapetum.base.files import regular
 
 LONGEST = 2**18  # bytes
 MOST = 20_000  # words, lists and maps, with all aliases written out
@@ -15,7 +16,7 @@ DEEPEST = 40
 def read(path: Path, kind: str = "settings file") -> Any:
     """What a YAML file holds. Raises TapetumError naming the file when it is none, or beyond the limits."""
     try:
-        with Path(path).open("rb") as file:
+        with regular(path).open("rb") as file:
             content = file.read(LONGEST + 1)
         if len(content) > LONGEST:
             raise TapetumError(f"{path} is longer than the {LONGEST:,} bytes that a {kind} may have.")

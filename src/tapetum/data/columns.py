@@ -12,11 +12,12 @@ from tapetum.base.files import read_json
 from tapetum.data.decode import Damaged, one_line
 from tapetum.data.far import Far
 from tapetum.data.labels import with_values
-from tapetum.data.lists import LABEL, SPLIT, TEXT, cells, check_count, column, open_list, pyarrow
+from tapetum.data.lists import LABEL, SPLIT, TEXT, cells, column, open_list
 from tapetum.data.place import here, mapped
 from tapetum.data.source import Source
 from tapetum.data.stores import Layout, Store, file_stamp, regular
 from tapetum.data.structure import split_name
+from tapetum.data.tables import as_python, check_count, parquet_file, pyarrow, read_arrow, rows_of
 
 _IMAGE = ("image", "img", "jpg", "jpeg", "png", "picture", "photo", "image_bytes", "bytes", "pixel_values")
 _MOST = 2**28  # bytes of row groups of Parquet files that an epoch goes through side by side
@@ -29,15 +30,17 @@ class Columns(Store):
         """largest: bytes of the largest row group of Parquet files, 0 for Arrow."""
         self.paths, self.name = [path.absolute() for path in paths], name
         self.lanes = max(4, min(64, _MOST // largest)) if largest else 0
+        self.most = 2 * max(_MOST, 4 * largest)  # bytes of row groups that are held
         self._forget()
 
     def _forget(self) -> None:
         self._files: dict[int, Any] = {}
         self._groups: OrderedDict[tuple[int, int], Any] = OrderedDict()
+        self._held = 0
         self._lock = threading.Lock()
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"paths": self.paths, "name": self.name, "lanes": self.lanes}
+        return {"paths": self.paths, "name": self.name, "lanes": self.lanes, "most": self.most}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
@@ -52,9 +55,11 @@ class Columns(Store):
             if isinstance(path, Far) or path.suffix == ".parquet":
                 if number not in self._files:
                     self._files[number] = parquet_file(path)
-                values = self._files[number].read_row_group(group, [self.name]).column(0)
-                if len(self._groups) >= 2 * self.lanes:  # an epoch ends some and begins others
-                    self._groups.popitem(last=False)
+                values = rows_of(self._files[number], path, [self.name], [group]).column(0)
+                self._held += values.nbytes
+                # an epoch ends some and begins others
+                while self._groups and (len(self._groups) >= 2 * self.lanes or self._held > self.most):
+                    self._held -= self._groups.popitem(last=False)[1].nbytes
             else:  # mapped, so that keeping it costs no memory
                 values = read_arrow(path).column(self.name)
             self._groups[number, group] = values
@@ -99,25 +104,6 @@ def _beside(folder: Path | Far, name: str) -> bytes:
     return regular(str(place))
 
 
-def parquet_file(path: Path | Far) -> Any:
-    """A Parquet file, opened."""
-    opened = path.open("rb") if isinstance(path, Far) else path
-    return pyarrow("parquet").ParquetFile(opened, pre_buffer=isinstance(path, Far))
-
-
-def read_arrow(path: str | Path) -> Any:
-    """A mapped Arrow file (stream or file form) as a table."""
-    lib, ipc = pyarrow("lib"), pyarrow("ipc")
-    mapped = lib.memory_map(str(path))
-    try:
-        table = ipc.open_stream(mapped).read_all()
-    except lib.ArrowInvalid:
-        mapped.seek(0)
-        table = ipc.open_file(mapped).read_all()
-    table.validate(full=True)  # offsets that point astray would end the process
-    return table
-
-
 def open_saved(folder: Path) -> Source:
     """A Hugging Face data set (or several splits of one) as `save_to_disk` leaves it."""
     several = folder / "dataset_dict.json"
@@ -141,7 +127,7 @@ def open_saved(folder: Path) -> Source:
 
 def _own(name: str) -> str:
     """The name of something in a folder, and of nothing elsewhere."""
-    if Path(name).name != name:
+    if name in ("", "..") or Path(name).name != name:
         raise ValueError(f"{name!r} is no name of a file in it")
     return name
 
@@ -193,9 +179,9 @@ def open_columns(name: str, paths: Sequence[Path | Far], splits: Sequence[str]) 
                     f"{path} has no column of images; its columns: {', '.join(map(repr, schema.names))}."
                 )
             light = [n for n in schema.names if n.lower() in (*LABEL, *TEXT, *SPLIT) and n != image]
-            table = opened.read(light) if path.suffix == ".parquet" else opened.select(light)
+            table = rows_of(opened, path, light) if path.suffix == ".parquet" else opened.select(light)
             for n in light:
-                other.setdefault(n, [None] * len(keys)).extend(table.column(n).to_pylist())
+                other.setdefault(n, [None] * len(keys)).extend(as_python(table.column(n), path))
             written += _written_paths(opened, path, schema, image)
         except TapetumError:
             raise
@@ -203,6 +189,8 @@ def open_columns(name: str, paths: Sequence[Path | Far], splits: Sequence[str]) 
             raise TapetumError(f"{path} cannot be read: {one_line(error)}.") from error
         rows = [(number, group, row) for group, count in enumerate(counts) for row in range(count)]
         keys += rows
+        for values in other.values():  # of columns that this file lacks
+            values += [None] * (len(keys) - len(values))
         split_of += [split] * len(rows)
     if not keys or not image:
         raise TapetumError(f"{name} holds no images: it has no rows.")
@@ -249,13 +237,12 @@ def _written_paths(opened: Any, path: Path | Far, schema: Any, image: str) -> li
         count = opened.metadata.num_rows if path.suffix == ".parquet" else opened.num_rows
         return [None] * count
     if path.suffix == ".parquet":
-        values = opened.read([f"{image}.path"]).column(0)
+        values = rows_of(opened, path, [f"{image}.path"]).column(0)
     else:
         values = opened.column(image)
     compute = pyarrow("compute")
-    return compute.struct_field(
-        values, [0 if path.suffix == ".parquet" else kind.get_field_index("path")]
-    ).to_pylist()
+    named = compute.struct_field(values, [0 if path.suffix == ".parquet" else kind.get_field_index("path")])
+    return [name if isinstance(name, str) else None for name in as_python(named, path)]
 
 
 def _paths(written: list[str | None], split_of: list[str]) -> list[str]:

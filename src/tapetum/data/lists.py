@@ -1,7 +1,6 @@
 """Lists of images: CSV, TSV, JSON lines and Parquet tables with a column of paths."""
 
 import csv
-import importlib
 import math
 import os
 from collections.abc import Sequence
@@ -19,6 +18,7 @@ from tapetum.data.place import here
 from tapetum.data.source import Source
 from tapetum.data.stores import Files, Store
 from tapetum.data.structure import split_name
+from tapetum.data.tables import as_python, check_count, parquet_file, rows_of
 
 PATH = (
     "path",
@@ -62,24 +62,11 @@ def read_table(path: Path | Far) -> Table:
     raise TapetumError(f"{path} is not a table that can be read; allowed: {', '.join(SUFFIXES)}.")
 
 
-def pyarrow(module: str) -> Any:
-    """pyarrow.MODULE, or a sentence saying how to get it."""
-    try:
-        return importlib.import_module(f"pyarrow.{module}")
-    except ImportError:
-        raise TapetumError("Parquet and Arrow files need pyarrow: pip install 'tapetum[data]'.") from None
-
-
 def _read_parquet(path: Path | Far) -> Table:
-    with path.open("rb") as handle, pyarrow("parquet").ParquetFile(handle) as opened:
+    with parquet_file(path) as opened:
         check_count(opened.metadata.num_rows, path)
-        return opened.read().to_pydict()
-
-
-def check_count(rows: int, path: Path | Far) -> None:
-    """Each row has a path or an image of its own, so a file of more rows than bytes is no table of images."""
-    if rows > (length := path.stat().st_size):
-        raise TapetumError(f"{path} says that it has {rows:,} rows, in {length:,} bytes.")
+        table = rows_of(opened, path)
+        return {name: as_python(part, path) for name, part in zip(table.column_names, table.columns)}
 
 
 def _read_csv(path: Path | Far, delimiter: str | None) -> Table:
@@ -97,7 +84,7 @@ def _read_csv(path: Path | Far, delimiter: str | None) -> Table:
 
 
 def _read_json_lines(path: Path | Far) -> Table:
-    rows = [parsed(line) for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+    rows = [parsed(line) for line in path.read_text(encoding="utf-8").split("\n") if line.strip()]
     if not all(isinstance(row, dict) for row in rows):
         raise TapetumError(f"{path} must hold one JSON object a line.")
     names = dict.fromkeys(name for row in rows for name in row)

@@ -235,6 +235,7 @@ def _finish(file: io.BufferedRandom, rows: list[Row], source: Source, side: int,
         "labels": None if source.labels is None else source.labels.tolist(),
         "split_of": source.split_of,
         "texts": source.texts,
+        "columns": source.columns,
     }
     written = json.dumps(index).encode()
     at = HEADER + int(lengths.sum()) + table.nbytes

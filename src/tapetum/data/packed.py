@@ -191,6 +191,7 @@ def _check(index: dict[str, Any], rows: np.ndarray, end: int) -> None:
         ),
         "split_of": splits is None or _texts(splits, n),
         "texts": texts is None or _texts(texts, n),
+        "columns": all(_texts(values, n) for values in index.get("columns", {}).values()),
         "notes": _texts(index["notes"], len(index["notes"])),
         "skipped": _texts([text for row in skipped for text in row], 2 * len(skipped)),
         "damaged": all(known.values()) and len(index["damaged"]) == len(known),
@@ -217,6 +218,7 @@ def open_pack(path: Path) -> Source:
         source.labels = np.array(index["labels"], dtype=np.int64)
     source.classes, source.label_origin = index["classes"], index["label_origin"]
     source.split_of, source.texts, source.skipped = index["split_of"], index["texts"], index["skipped"]
+    source.columns = index.get("columns", {})  # which older packs lack
     what = "decoded squares" if store.raw else "JPEG"
     source.notes = [*index["notes"], f"packed as {what} of {store.side} pixels"]
     return source

@@ -93,12 +93,13 @@ def _outline(content: memoryview) -> dict[str, Any]:
         elif number in (_GRAPH["input"], _GRAPH["output"]):
             side = "input" if number == _GRAPH["input"] else "output"
             ends[side].append(_text(dict(fields(value)).get(1, b"")))
+    known = set(weights)
     foreign = sorted(set(sets) - set(_OWN))
     return {
         "made by": " ".join(_text(model.get(_MODEL[n], [b""])[-1]) for n in ("producer", "version")).strip(),
         "operator sets": [f"{name} {version}" for name, version in sets.items()],
         "operators": dict(operators.most_common(20)),
-        "takes": [name for name in ends["input"] if name not in weights],
+        "takes": [name for name in ends["input"] if name not in known],
         "gives": ends["output"],
         "weights": len(weights),
         "files it names": sorted(set(outside)),

@@ -5,6 +5,7 @@ import os
 import pickletools
 import re
 import zipfile
+from collections import deque
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,8 @@ from tapetum.base.errors import TapetumError
 from tapetum.encoders.instructions import MOST, Called, Named, Stored, entries, followed
 
 LONGEST = 2**28  # bytes of a pickle, which holds names and shapes; the numbers lie beside it
+LONGEST_NAME = 500  # characters of a tensor's name, those of the dicts around it included
+DIMENSIONS = 64  # of a tensor, as many as torch has
 _PARTS = 5  # pickles one after the other in torch's older form
 # what tensors are rebuilt with, dicts that keep an order, and the settings beside many published weights
 _HARMLESS = re.compile(
@@ -114,31 +117,40 @@ def _in_a_row(opened: Any) -> list[io.BytesIO]:
 
 def _tensors(content: Any) -> dict[str, tuple[str, list[int]]]:
     """Name, type and shape of what rebuilds tensors, in dicts within dicts; each dict once."""
-    found, seen, waiting = {}, set(), [("", content)]
+    found, seen, waiting = {}, set(), deque([("", content)])
     while waiting:
-        prefix, value = waiting.pop(0)
+        prefix, value = waiting.popleft()
         for name, part in entries(value).items():
+            name = prefix + name
+            if len(name) > LONGEST_NAME:  # names of names add up
+                continue
             if tensor := _tensor(part):
-                found[prefix + name] = tensor
-            elif id(part) not in seen:
+                found[name] = tensor
+            elif entries(part) and id(part) not in seen:
                 seen.add(id(part))
-                waiting.append((f"{prefix}{name}.", part))
+                waiting.append((f"{name}.", part))
     return found
 
 
 def _tensor(value: Any) -> tuple[str, list[int]] | None:
-    if (
-        not isinstance(value, Called)
-        or not isinstance(value.what, Named)
-        or not isinstance(value.given, tuple)
-    ):
-        return None
-    if value.what.name == "torch._utils._rebuild_parameter" and value.given:
-        return _tensor(value.given[0])
-    if not value.what.name.startswith("torch._utils._rebuild_tensor") or len(value.given) < 3:
+    if _calls(value, "torch._utils._rebuild_parameter", 1):
+        value = value.given[0]
+    if not _calls(value, "torch._utils._rebuild_tensor", 3):
         return None
     storage, _, shape = value.given[:3]
     about = storage.about if isinstance(storage, Stored) and isinstance(storage.about, tuple) else ()
     kind = next((part.name for part in about if isinstance(part, Named)), "?").rpartition(".")[2]
-    shape = shape if isinstance(shape, tuple) else ()
-    return kind.removesuffix("Storage").lower(), [n for n in shape if isinstance(n, int) and n < 2**62]
+    shape = shape[:DIMENSIONS] if isinstance(shape, tuple) else ()
+    sides = [n for n in shape if isinstance(n, int) and 0 <= n < 2**62]  # others have no words
+    return kind.removesuffix("Storage").lower(), sides
+
+
+def _calls(value: Any, name: str, least: int) -> bool:
+    """Whether it would call what has a name that begins so, with at least so many arguments."""
+    return (
+        isinstance(value, Called)
+        and isinstance(value.what, Named)
+        and value.what.name.startswith(name)
+        and isinstance(value.given, tuple)
+        and len(value.given) >= least
+    )

@@ -9,9 +9,9 @@ from safetensors.numpy import save_file
 
 from tapetum.base.errors import TapetumError, unknown
 from tapetum.base.files import replacing
-from tapetum.data.lists import pyarrow
 from tapetum.data.open import open_data
 from tapetum.data.source import Source
+from tapetum.data.tables import pyarrow, text_column
 from tapetum.encoders import Encoder, load
 from tapetum.features import Extractor, Features
 
@@ -75,9 +75,9 @@ def as_table(x: np.ndarray, source: Source) -> Any:
     pa = pyarrow("lib")
     flat = pa.array(np.asarray(x).reshape(-1))
     columns = {
-        "path": pa.array(source.paths, pa.string()),
+        "path": text_column(source.paths),
         "features": pa.FixedSizeListArray.from_arrays(flat, x.shape[1]),
     }
     if source.labels is not None:
-        columns["label"] = pa.array(source.label_names(), pa.string())
+        columns["label"] = text_column(source.label_names())
     return pa.Table.from_pydict(columns)

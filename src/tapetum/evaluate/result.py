@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from tapetum.base.errors import TapetumError
-from tapetum.base.files import read_json, short_id, write_json
+from tapetum.base.files import alone, read_json, short_id, write_json
 from tapetum.evaluate.answers import Answers
 
 FORMAT = 2
@@ -170,15 +170,16 @@ def add_results(path: str | Path, results: Iterable[Result], paths: Sequence[str
     results = list(results)
     if Path(path).with_suffix("").is_symlink():
         raise TapetumError(f"{Path(path).with_suffix('')}, for the answers behind results, is a link.")
-    merged = {(r.protocol_id, r.subject_id): r for r in [*read_results(path), *results]}
-    for result in merged.values():
+    for result in [*read_results(path), *results]:
         if not math.isfinite(result.value):
             raise TapetumError(f"{result.name} is {result}, which is no number to keep.")
     for result in results:
         if result.answers is not None:
             rows = [paths[row] for row in result.answers.rows.tolist()] if paths else []
             result.answers.save(answers_file(path, result), rows)
-    write_json(path, {"format": FORMAT, "results": [finite(r.to_json()) for r in merged.values()]})
+    with alone(Path(path).parent):  # another process may have added its own meanwhile
+        merged = {(r.protocol_id, r.subject_id): r for r in [*read_results(path), *results]}
+        write_json(path, {"format": FORMAT, "results": [finite(r.to_json()) for r in merged.values()]})
 
 
 def answers_file(path: str | Path, result: Result) -> Path:

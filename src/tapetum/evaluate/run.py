@@ -158,14 +158,16 @@ def _sets(
         yield "", "", suite.entries, train_data, test_data, {}
         return
     lacking = []
-    root = suite.root or place(train_data if isinstance(train_data, os.PathLike) else str(train_data))
+    here = place(train_data if isinstance(train_data, os.PathLike) else str(train_data))
     for row in suite.data:
         given = dict(row)
+        own = given.pop("root")
+        root = own or here
         train, test = root / given.pop("train"), given.pop("test", None)
         name, group = given.pop("name", train.name), given.pop("group", "")
         wanted = given.pop("protocols", None)
         entries = [entry for entry in suite.entries if wanted is None or entry.name in wanted]
-        if not train.exists() and suite.root is None:
+        if not train.exists() and own is None:
             lacking.append(name)
             continue
         given = {("kind" if key == "label_kind" else key): value for key, value in given.items()}
@@ -174,9 +176,9 @@ def _sets(
             other = test_data
         yield name, group, entries, os.fspath(train), other, given
     if len(lacking) == len(suite.data):
-        raise TapetumError(f"{root} holds none of the suite's data sets: {', '.join(lacking)}.")
+        raise TapetumError(f"{here} holds none of the suite's data sets: {', '.join(lacking)}.")
     if lacking:
-        say(f"{len(lacking)} data sets of the suite are not in {root}: {', '.join(lacking)}")
+        say(f"{len(lacking)} data sets of the suite are not in {here}: {', '.join(lacking)}")
 
 
 def _subjects(main: Encoder, baselines: bool, seed: int) -> Iterator[tuple[str, Encoder, list[str]]]:

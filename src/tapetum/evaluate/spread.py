@@ -21,12 +21,15 @@ from tapetum.data.decode import one_line
 from tapetum.data.far import Far
 from tapetum.data.fingerprint import fingerprint
 from tapetum.data.labels import apply
-from tapetum.data.lists import pyarrow
 from tapetum.data.open import open_data
 from tapetum.data.place import place
 from tapetum.data.shards import open_shards, shards_of
 from tapetum.data.source import Source
+<<<<<<< HEAD
 from tapetum.data.stores import file_stamp
+=======
+from tapetum.data.tables import pyarrow
+>>>>>>> strangers
 from tapetum.encoders import Encoder, load
 from tapetum.evaluate.embed import as_table
 from tapetum.evaluate.written import SAID, begun, file_of, put, written

@@ -7,8 +7,8 @@ from typing import Any
 
 from tapetum.base.errors import TapetumError
 from tapetum.base.files import write_atomic
-from tapetum.data.columns import parquet_file
 from tapetum.data.far import Far
+from tapetum.data.tables import parquet_file
 
 ABOUT, SAID = "_tapetum.json", b"tapetum"  # what the folder is, and where a part says of itself what it is
 

@@ -18,6 +18,7 @@ from tapetum.evaluate.result import Result, answers_file
 from tapetum.features import in_order
 
 PREFERRED = ("logistic", "linear", "finetune", "svm", "knn")  # whose answers are shown, the first there is
+MOST = 4096  # classes, of which a page has a square
 OF_CLASSES = ("accuracy", "balanced_accuracy")
 
 
@@ -47,10 +48,12 @@ class Answered:
 
     def pairs(self, most: int) -> list[tuple[int, int, float]]:
         """(truth, answer, share of the class), the most frequent mistakes first."""
-        wrong = self.counts * (1 - np.eye(len(self.counts)))
-        order = np.argsort(-wrong, axis=None, kind="stable")[:most]
-        found = [divmod(int(at), len(wrong)) for at in order]
-        return [(i, j, float(self.shares[i, j])) for i, j in found if wrong[i, j] > 0]
+        wrong = self.counts.copy()
+        np.fill_diagonal(wrong, 0)
+        truth, said = np.nonzero(wrong)
+        order = np.argsort(-wrong[truth, said], kind="stable")[:most]
+        shares = self.shares
+        return [(i, j, float(shares[i, j])) for i, j in zip(truth[order].tolist(), said[order].tolist())]
 
     def worst(self, each: int = 2, most: int = 8) -> np.ndarray:
         """Rows of the source: `each` wrongly answered images of the most confused pairs of classes."""
@@ -105,18 +108,39 @@ def around(place: Any) -> list[Any]:
 
 
 def of(result: Result, answers: Answers, source: Source) -> Answered:
-    """Answers beside the images [n] that they are about; names of classes are those of the images' labels."""
-    rows, names = answers.rows, source.label_names()
-    truth = answers.truth.astype(np.int64)
+    """Answers beside the images [n] that they are about; names of classes are those of the images' labels.
+
+    Raises TapetumError for answers that are not one of at most MOST classes for some of these images.
+    """
+    rows, names, n = answers.rows, source.label_names(), len(answers.rows)
+    if not _fit(answers, len(source)):
+        raise TapetumError(
+            f"The answers of {result.name} are not shown: they are not one of at most {MOST:,} classes for "
+            "each of these images."
+        )
+    truth, draws = answers.truth.astype(np.int64), answers.answers.astype(np.int64)
     called = {int(number): names[row] for number, row in zip(truth, rows)}
-    count = int(max(truth.max(), answers.answers.max())) + 1
+    count = int(max(truth.max(), draws.max())) + 1
     classes = [called.get(i) or _unseen(i, source, called) for i in range(count)]
     counts = np.zeros((count, count))
-    votes = np.zeros((len(rows), count), dtype=np.int32)
-    for draw in answers.answers.astype(np.int64):
-        np.add.at(counts, (truth, draw), 1 / len(answers.answers))
-        votes[np.arange(len(rows)), draw] += 1
-    return Answered(result, source, rows, truth, votes.argmax(1), counts, classes)
+    for draw in draws:
+        np.add.at(counts, (truth, draw), 1 / len(draws))
+    votes, times = np.unique(np.arange(n) * count + draws, return_counts=True)  # image and answer in one
+    votes = votes[np.lexsort((-times, votes // count))]  # of each image the most frequent first
+    said = votes[np.unique(votes // count, return_index=True)[1]] % count
+    return Answered(result, source, rows, truth, said, counts, classes)
+
+
+def _fit(answers: Answers, images: int) -> bool:
+    """Whether rows are of so many images, and truth and answers are whole numbers that classes may have."""
+    rows, classes = answers.rows, np.append(answers.truth, answers.answers)
+    return bool(
+        answers.truth.ndim == 1
+        and answers.answers.size
+        and rows.dtype.kind in "iu"
+        and ((rows >= 0) & (rows < images)).all()
+        and ((classes >= 0) & (classes < MOST) & (classes == np.floor(classes))).all()
+    )
 
 
 def _unseen(number: int, source: Source, called: dict[int, str | None]) -> str:

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from tapetum.base import random
+from tapetum.base.addresses import is_address
 from tapetum.base.console import say, size, warn
 from tapetum.base.errors import TapetumError
 from tapetum.base.files import write_atomic
@@ -31,10 +32,11 @@ from tapetum.report.parts import (
 )
 from tapetum.report.story import Story
 from tapetum.report.training import training
-from tapetum.train import config
+from tapetum.train import config, stranger
 from tapetum.train.setup import source_of
 
 VIEWS, PATCHES, QUERIES = 4, 8, 8  # images of the sheet of views, of pictures of patches, with neighbours
+NAME = "Name them with --data."
 
 
 def report(
@@ -74,25 +76,29 @@ def written(page: Page, file: Path) -> dict[str, Any]:
 
 def of_run(told: Story, data: str | None, images: int, how: Map, seed: int, device: str | None) -> Page:
     """The page; what cannot be shown is said in its place."""
-    labels = told.settings.get("labels") or "auto"
+    own = stranger.near(told.settings)
+    labels = own.get("labels") or "auto"
     source, lacking = _images(told, data, labels)
     found: Atlas | None = None
     answers: Answered | None = None
     extractor = None
     if source is not None:
-        places = [p for place in (data, told.settings.get("test_data"), told.settings.get("data")) if place
+        places = [p for place in (data, own.get("test_data"), own.get("data")) if place
                   for p in answering.around(place)]  # fmt: skip
         try:
             network, unfinished = encoder_of(told, source)
             lacking += [unfinished] if unfinished else []
             if told.finished:
-                answers = answering.read(told.folder / "results.json", told.results, places, labels)
+                try:
+                    answers = answering.read(told.folder / "results.json", told.results, places, labels)
+                except TapetumError as error:
+                    lacking.append(str(error))
             extractor = Extractor(network, device=device)
             found = _atlas(extractor, answers.source if answers else source, answers, images, seed, how)
         except TapetumError as error:
             warn(str(error))
             lacking.append(str(error))
-    sample = _sample(told, data, labels)
+    sample = _sample(told, data, labels) if source is not None else "Without images no views can be drawn."
     health, well = story.healthy(told)
     state = {True: "good", False: "bad", None: None}[well]
     lead = [story.trained(told), story.stands(told), tag("span", health, class_=state), story.compared(told)]
@@ -119,12 +125,16 @@ def _images(told: Story, data: str | None, labels: Any) -> tuple[Source | None, 
     place = data or told.settings.get("data")
     if not place:
         return None, ["The run does not say which images it was trained on; name them with --data."]
+    if not data and is_address(place):
+        return None, [f"The images lie at {place}, and only an address that you type is asked for. {NAME}"]
     try:
         source = source_of(place, labels, None if data else told.settings.get("split"))
     except TapetumError as error:
-        return None, [f"The images cannot be shown: {error} Name them with --data."]
+        return None, [f"The images cannot be shown: {error} {NAME}"]
     lacking = []
-    if not data and source.fingerprint() != told.settings.get("fingerprint"):
+    if is_address(told.settings.get("labels")):
+        lacking.append(f"The labels lie at {told.settings['labels']}, which nobody typed: they are left out.")
+    elif not data and source.fingerprint() != told.settings.get("fingerprint"):
         lacking.append(f"The images in {place} have changed since the run was begun.")
     return in_order(source), lacking
 

@@ -57,6 +57,7 @@ def continued(folder: Path, given: dict[str, Any], groups: dict[str, dict]) -> t
     """The run's own settings, with machine settings as now; learning settings that differ are refused."""
     saved = config.read(folder / "config.yaml")
     stranger.closed(folder, saved, given)
+    stranger.typed(folder, saved, given)
     own, own_groups = config.split(saved)
     if lacking := {"data", "fingerprint", "method", "steps"} - saved.keys():
         raise TapetumError(f"{folder}/config.yaml does not describe a run: it has no {min(lacking)}.")

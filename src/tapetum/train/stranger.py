@@ -5,6 +5,7 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
+from tapetum.base.addresses import is_address
 from tapetum.base.errors import TapetumError, unknown
 from tapetum.train import config
 
@@ -31,3 +32,19 @@ def closed(folder: Path, saved: dict[str, Any], known: Collection[str]) -> None:
         group, dot, _ = name.partition(".")
         if (group if dot else name) not in (config.GROUPS if dot else names) and value is not None:
             raise unknown(f"setting in {folder}/config.yaml", name, names)
+
+
+def near(settings: dict[str, Any]) -> dict[str, Any]:
+    """A run's settings without addresses: only what a person has typed is asked for over a network."""
+    return {name: value for name, value in settings.items() if not is_address(value)}
+
+
+def typed(folder: Path, saved: dict[str, Any], given: dict[str, Any]) -> None:
+    """Raise TapetumError for an address in a run's settings that is not given again."""
+    for name in sorted(saved.keys() - near(saved).keys()):
+        if given.get(name) is None:
+            again = "as DATA" if name == "data" else f"as --{name.replace('_', '-')}"
+            raise TapetumError(
+                f"{name} in {folder}/config.yaml is {saved[name]}, and over a network only what you type is "
+                f"asked for; give it again, {again}."
+            )

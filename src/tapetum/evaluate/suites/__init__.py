@@ -14,6 +14,7 @@ DATA = (  # keys of an entry of data; protocols: those of the suite that run on 
     "name", "group", "train", "test", "labels", "label_kind", "metric", "group_by", "train_images",
     "protocols",
 )  # fmt: skip
+_KINDS = {str: "text, in quotes where it is a number", int: "a whole number", list: "a list of names"}
 
 
 @dataclass(frozen=True)
@@ -28,14 +29,13 @@ class Entry:
 class Suite:
     """Args:
     entries: what is run.
-    data: on which sets, each with keys of DATA; [] means the one that the caller names.
-    root: where their relative paths start; None is where the caller's data lie.
+    data: on which sets, each with keys of DATA; [] means the one that the caller names. "root" is where
+        their relative paths start, None where the caller's data lie.
     about: what it is for, and what of it cannot be had here.
     """
 
     entries: list[Entry]
     data: list[dict[str, Any]] = field(default_factory=list)
-    root: Path | None = None
     about: str = ""
 
 
@@ -61,7 +61,6 @@ def read(asked: Sequence[str], given: Mapping[str, Mapping[str, Any]] | None = N
         raise TapetumError("there is nothing to measure with: protocols is empty, such as knn,logistic.")
     entries: list[Entry] = []
     data: list[dict[str, Any]] = []
-    root: Path | None = None
     about: list[str] = []
     for name in asked:
         if name in protocols.names():
@@ -81,16 +80,16 @@ def read(asked: Sequence[str], given: Mapping[str, Mapping[str, Any]] | None = N
             entries.append(
                 _entry(str(item["protocol"]), {k: v for k, v in item.items() if k != "protocol"}, given)
             )
-        data += tree.get("data") or []
-        about += filter(None, [" ".join(str(tree.get("about") or "").split())])
         root = path.parent.absolute() if own else None
+        data += [{**row, "root": root} for row in tree.get("data") or []]
+        about += filter(None, [" ".join(str(tree.get("about") or "").split())])
     known = {entry.name for entry in entries}
     for name in (name for row in data for name in row.get("protocols", ())):
         if name not in known:
             raise unknown("protocol of a data set, but not of its suite:", name, known)
     if wrong := sorted(set(given or {}) - known):
         raise unknown("protocol with settings, but not among those that run:", wrong[0], known)
-    return Suite(entries, data, root, " ".join(about))
+    return Suite(entries, data, " ".join(about))
 
 
 def _entry(name: str, own: dict[str, Any], given: Mapping[str, Mapping[str, Any]] | None) -> Entry:
@@ -98,6 +97,10 @@ def _entry(name: str, own: dict[str, Any], given: Mapping[str, Mapping[str, Any]
     typed = {**own, **(given or {}).get(name, {})}
     parsed = settings.check(f"setting of {name}", typed, protocol, f"{name}.")
     return Entry(name, parsed)
+
+
+def _texts(values: Any) -> bool:
+    return isinstance(values, list) and all(isinstance(value, str) for value in values)
 
 
 def _tree(path: Path) -> dict[str, Any]:
@@ -112,8 +115,12 @@ def _tree(path: Path) -> dict[str, Any]:
     for row in tree.get("data") or []:
         if not isinstance(row, dict) or "train" not in row:
             raise TapetumError(f"{path}: an entry of data names at least 'train': {row}.")
-        if not isinstance(row.get("protocols", []), list):
-            raise TapetumError(f"{path}: the protocols of an entry of data are a list: {row}.")
-        for key in row.keys() - set(DATA):
-            raise unknown(f"key of data in {path}", key, DATA)
+        if not _texts(row.get("protocols", [])):
+            raise TapetumError(f"{path}: the protocols of an entry of data are a list of names: {row}.")
+        for key, value in row.items():
+            if key not in DATA:
+                raise unknown(f"key of data in {path}", key, DATA)
+            kind = {"protocols": list, "train_images": int}.get(key, str)
+            if not isinstance(value, kind) and (value is not None or key == "train"):
+                raise TapetumError(f"{path}: {key} of an entry of data is {_KINDS[kind]}, not {value!r}.")
     return tree
