@@ -26,6 +26,7 @@ ROOM = 2 * 2**30  # bytes of addresses beyond those of a process that has loaded
 MEMORY = 700 * 2**20  # bytes that a case may add to the most that the process has ever held
 PATIENCE = 20  # seconds of the processor; and sixty times as many on the clock, for what waits
 LITTLE = 1.5  # for what is known to hang
+MUCH = 60  # for what takes long where a defence is missing, and ends
 
 
 class Hangs(BaseException):
@@ -137,7 +138,7 @@ def main(folder: Path, results: Path, planted: bool, skip: int) -> None:
     jobs: list[tuple[Plant | None, Case, float]] = [(None, case, PATIENCE) for case in CASES]
     if planted:
         jobs = [
-            (plant, known[name], LITTLE if HANGS in shown else PATIENCE)
+            (plant, known[name], LITTLE if HANGS in shown else MUCH)
             for plant in PLANTS
             for name, shown in plant.jobs()
         ]
