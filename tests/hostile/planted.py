@@ -162,17 +162,12 @@ PLANTS = [
     ),
     Plant(
         "rows for the bytes there are",
-<<<<<<< HEAD
-        {"tapetum.data.lists:check_count": nothing, "tapetum.data.columns:check_count": nothing},
-        (("list: Parquet of very many equal rows", MEMORY), "arrow: very many rows without room"),
-=======
         {
             "tapetum.data.lists:check_count": nothing,
             "tapetum.data.columns:check_count": nothing,
             "tapetum.data.tables:check_length": lambda lengths, path: list(lengths),
         },
-        ("list: Parquet of very many equal rows", "arrow: very many rows without room"),
->>>>>>> strangers
+        (("list: Parquet of very many equal rows", MEMORY), "arrow: very many rows without room"),
     ),
     Plant(
         "ratio of packing in tables",

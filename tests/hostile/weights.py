@@ -11,6 +11,7 @@ import torch
 from hostile.made import (
     ESC,
     Case,
+    Runs,
     commands,
     dumped,
     member,

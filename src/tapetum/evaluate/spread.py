@@ -25,11 +25,8 @@ from tapetum.data.open import open_data
 from tapetum.data.place import place
 from tapetum.data.shards import open_shards, shards_of
 from tapetum.data.source import Source
-<<<<<<< HEAD
 from tapetum.data.stores import file_stamp
-=======
 from tapetum.data.tables import pyarrow
->>>>>>> strangers
 from tapetum.encoders import Encoder, load
 from tapetum.evaluate.embed import as_table
 from tapetum.evaluate.written import SAID, begun, file_of, put, written
