@@ -5,6 +5,7 @@ what is merely assumed stands in ASSUMED.
 """
 
 import json
+import re
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -32,8 +33,6 @@ ASSUMED: dict[str, tuple[float, str]] = {
 }
 BLOCK, RUN, LANES = 2**20, 2**23, 64  # as data/blocks.py and data/stores.py read
 
-RATES = (("views", "224"), ("extract", "extract"), ("step", "step"))
-
 
 def last(file: str, task: str) -> dict[str, Any]:
     """The last row of a task."""
@@ -41,12 +40,24 @@ def last(file: str, task: str) -> dict[str, Any]:
     return [row for row in rows if row["task"] == task][-1]
 
 
+def rate(file: str, task: str) -> tuple[float, str]:
+    """How many a second and a core, and where that stands."""
+    row = last(file, task)
+    threads = int(re.search(r"(\d+) threads", row["machine"])[1])  # type: ignore[index]
+    where = f"{file}.jsonl, {task}" + (f", on {threads} cores" if threads > 1 else "")
+    return median(row["rates"]["tapetum"]) / threads, noted(where, row)
+
+
+def noted(where: str, row: dict[str, Any]) -> str:
+    """Marked where the row says something that its reader must know."""
+    return f"{where} (has a note)" if "note" in row else where
+
+
 def measured() -> dict[str, tuple[float, str, str]]:
     """(value, what it is, where it stands) by name."""
     photographs, listing = last("storage", "photographs"), last("storage", "listing")
-    rates = {task: median(last(file, task)["rates"]["tapetum"]) for file, task in RATES}
-    sizes, lists = "storage.jsonl, photographs", "storage.jsonl, listing"
-    both = "on two cores"
+    viewing, embedding, step = rate("views", "224"), rate("extract", "extract"), rate("step", "step")
+    sizes, lists = noted("storage.jsonl, photographs", photographs), noted("storage.jsonl, listing", listing)
     return {
         "original": (photographs["original"], "bytes of an original photograph", sizes),
         "jpeg": (photographs["jpeg"], "bytes packed as JPEG of 256 pixels", sizes),
@@ -54,12 +65,10 @@ def measured() -> dict[str, tuple[float, str, str]]:
         "packing": (photographs["jpeg_per_second"], "images packed as JPEG a second, a core", sizes),
         "memory": (listing["memory"], "bytes of memory for a listed image", lists),
         "listing": (listing["per_second"], "images of a tar listed a second, a core", lists),
-        "viewing": (rates["224"], "views of 224 pixels a second, a core, with decoding", "views.jsonl, 224"),
-        "embedding": (rates["extract"] / 2, "features a second, a core: ResNet-18, 160 pixels",
-                      f"extract.jsonl, extract, {both}"),
-        "step": (rates["step"] / 2, "images trained a second, a core: SimCLR, small ResNet, 32 pixels",
-                 f"step.jsonl, step, {both}"),
-    }  # fmt: skip
+        "viewing": (viewing[0], "views of 224 pixels a second, a core, with decoding", viewing[1]),
+        "embedding": (embedding[0], "features a second, a core: ResNet-18, 160 pixels", embedding[1]),
+        "step": (step[0], "images trained a second, a core: SimCLR, small ResNet, 32 pixels", step[1]),
+    }
 
 
 def number(value: float) -> str:
