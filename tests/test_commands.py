@@ -12,7 +12,7 @@ from tapetum.encoders import weights
 from tapetum.report import of_run
 from tapetum.report.story import Story, onwards
 from tapetum.report.watched import Dashboard
-from tapetum.train import resume, run
+from tapetum.train import pretrain, resume, run
 from tapetum.train.health.watch import Watch
 
 BROKEN = {"step": 1, "verdict": "diverging", "broken": "the loss is nan"}
@@ -54,7 +54,8 @@ def test_of_a_training_that_stops(folder, again, capsys):
     sick = SimpleNamespace(history=[BROKEN], path=folder / "health.jsonl")
     assert f"{again} goes on." in str(Watch.ended(sick))
     with pytest.raises(SystemExit):
-        run.Run._stopped(SimpleNamespace(folder=folder, main=True, options={"plugin": "mine.py"}), 15)
+        done = SimpleNamespace(folder=folder, main=True, options={"plugin": "mine.py"}, flush=print)
+        run.Run._stopped(done, 15)
     copy = shlex.quote(str(folder / "method.py"))
     assert f"Go on with: tapetum pretrain {again} --method {copy}\n" in capsys.readouterr().out
 
@@ -65,8 +66,8 @@ def test_of_a_training_that_is_done(folder, monkeypatch, capsys):
             self.create, self.train, self.finish = print, print, lambda: {"seconds": 1.0}
 
     job = SimpleNamespace(config={"data": "my photos"}, choices={})
-    monkeypatch.setattr(run.setup, "prepare", lambda *_: job)
-    monkeypatch.setattr(run, "Run", Done)
-    run.body({"method": "simclr"}, {}, folder, resume=False)
+    monkeypatch.setattr(pretrain.setup, "prepare", lambda *_: job)
+    monkeypatch.setattr(pretrain, "Run", Done)
+    pretrain.body({"method": "simclr"}, {}, folder, resume=False)
     command = f"tapetum evaluate {shlex.quote(str(folder))} --train-data 'my photos'"
     assert f"measure it with: {command}\n" in capsys.readouterr().out
